@@ -1,0 +1,1 @@
+"""The frame: everything that is not a plugin. Imports no plugin, ever."""

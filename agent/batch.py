@@ -1,0 +1,137 @@
+"""What flows: a table of series and, for each of its rows, exactly one point as columns of numbers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agent.series import Series, SeriesTable
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
+
+# Prometheus' stale marker: a NaN with these bits, so that it differs from an ordinary NaN (prometheus/model/value).
+STALE_BITS = 0x7FF0000000000002
+STALE_NAN: float = struct.unpack("<d", struct.pack("<Q", STALE_BITS))[0]
+
+
+def stale_mask(values: Floats) -> Bools:
+    """Tell which values carry the stale marker's bits. Taken once, at parse time: arithmetic loses the bits."""
+    return np.asarray(values.view(np.uint64) == STALE_BITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One point, for casual readers: identity and numbers of one row of a batch."""
+
+    series: Series
+    value: float
+    time: int
+    start: int
+    stale: bool
+
+
+class Batch:
+    """One point per row of ``table``; read-only.
+
+    ``values`` float64 · ``times`` int64 ns since the epoch · ``starts`` int64 ns, 0 = unknown · ``stale`` bool or
+    None when no row is: such a row ends its stream (NoRecordedValue) and its value has no meaning · ``extras``
+    row -> object for what is rare and has no column (native histograms, exemplars).
+    """
+
+    __slots__ = ("extras", "stale", "starts", "table", "times", "values")
+
+    def __init__(
+        self,
+        table: SeriesTable,
+        values: Floats,
+        times: Ints,
+        starts: Ints | None = None,
+        stale: Bools | None = None,
+        extras: Mapping[int, Any] | None = None,
+    ):
+        rows = len(table)
+        self.table = table
+        self.values = values
+        self.times = times
+        self.starts = np.zeros(rows, np.int64) if starts is None else starts
+        self.stale = stale if stale is not None and stale.any() else None
+        self.extras = extras or None
+        if not len(values) == len(times) == len(self.starts) == rows:
+            raise ValueError(
+                f"cannot make a batch of {rows} rows from columns of {len(values)} values, {len(times)} times"
+            )
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Batch:
+        """Build a batch from single rows (tests and casual code; not for hot paths)."""
+        rows = list(rows)
+        return cls(
+            SeriesTable(row.series for row in rows),
+            np.array([row.value for row in rows], np.float64),
+            np.array([row.time for row in rows], np.int64),
+            np.array([row.start for row in rows], np.int64),
+            np.array([row.stale for row in rows], np.bool_),
+        )
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def rows(self) -> Iterator[Row]:
+        """Walk the points one by one."""
+        stale = [False] * len(self) if self.stale is None else self.stale.tolist()
+        columns = zip(self.table, self.values.tolist(), self.times.tolist(), self.starts.tolist(), stale, strict=True)
+        for series, value, time, start, gone in columns:
+            yield Row(series, value, time, start, gone)
+
+    def take(self, rows: npt.NDArray[np.intp] | Sequence[int], table: SeriesTable | None = None) -> Batch:
+        """Return the batch of these rows, in this order; ``table`` where the caller has it remembered already."""
+        index = np.asarray(rows, np.intp)
+        extras = None
+        if self.extras:
+            extras = {new: self.extras[old] for new, old in enumerate(index.tolist()) if old in self.extras}
+        return Batch(
+            self.table.take(index.tolist()) if table is None else table,
+            self.values[index],
+            self.times[index],
+            self.starts[index],
+            None if self.stale is None else self.stale[index],
+            extras,
+        )
+
+    def but(self, *, table: SeriesTable | None = None, values: Floats | None = None) -> Batch:
+        """Return the same points under another table of as many rows, or with other values."""
+        return Batch(
+            self.table if table is None else table,
+            self.values if values is None else values,
+            self.times,
+            self.starts,
+            self.stale,
+            self.extras,
+        )
+
+    @staticmethod
+    def concat(batches: Sequence[Batch]) -> Batch:
+        """Put batches one after the other."""
+        if len(batches) == 1:
+            return batches[0]
+        extras: dict[int, Any] = {}
+        offset = 0
+        for batch in batches:
+            extras.update({offset + row: extra for row, extra in (batch.extras or {}).items()})
+            offset += len(batch)
+        stale = [np.zeros(len(b), np.bool_) if b.stale is None else b.stale for b in batches]
+        return Batch(
+            SeriesTable(series for batch in batches for series in batch.table),
+            np.concatenate([b.values for b in batches]),
+            np.concatenate([b.times for b in batches]),
+            np.concatenate([b.starts for b in batches]),
+            np.concatenate(stale),
+            extras,
+        )

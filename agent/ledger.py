@@ -1,0 +1,152 @@
+"""The ledger: what came in, went out, was dropped and why, at every edge, in samples. It balances, always.
+
+Plain integers, incremented by the frame and the plugins; the self-telemetry reads them, nothing on the hot path calls it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class ReceiverCounts:
+    """``samples`` + added = ``out`` + dropped. The receiver counts all but ``out``, which the pipeline does."""
+
+    polls: int = 0
+    failed_polls: int = 0
+    samples: int = 0
+    added: Counter[str] = field(default_factory=lambda: Counter(scrape=0, stale=0))
+    dropped: Counter[str] = field(default_factory=lambda: Counter(repeated=0, torn=0))
+    out: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The receiver's entry of the ledger."""
+        return {
+            "polls": self.polls,
+            "failed_polls": self.failed_polls,
+            "samples": self.samples,
+            "added": dict(self.added),
+            "dropped": dict(self.dropped),
+            "out": self.out,
+        }
+
+    def imbalance(self) -> int:
+        """Samples that went nowhere, or came from nowhere: 0."""
+        return self.samples + self.added.total() - self.out - self.dropped.total()
+
+
+@dataclass(slots=True)
+class ProcessorCounts:
+    """``received`` + ``added`` = ``out`` + ``merged`` + dropped."""
+
+    received: int = 0
+    out: int = 0
+    added: int = 0
+    merged: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The processor's entry of the ledger."""
+        return {
+            "in": self.received,
+            "out": self.out,
+            "added": self.added,
+            "merged": self.merged,
+            "dropped": dict(self.dropped),
+        }
+
+    def imbalance(self) -> int:
+        """Samples that went nowhere, or came from nowhere: 0."""
+        return self.received + self.added - self.out - self.merged - self.dropped.total()
+
+
+@dataclass(slots=True)
+class PipelineCounts:
+    """What entered a pipeline from its receivers, what each processor did, and what left for its exporters."""
+
+    received: int = 0
+    out: int = 0
+    processors: dict[str, ProcessorCounts] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The pipeline's entry of the ledger."""
+        processors = {name: counts.as_dict() for name, counts in self.processors.items()}
+        return {"in": self.received, "processors": processors, "out": self.out}
+
+    def imbalance(self) -> int:
+        """Samples that went nowhere between two processors: 0."""
+        edge, off = self.received, 0
+        for counts in self.processors.values():
+            off += abs(edge - counts.received) + abs(counts.imbalance())
+            edge = counts.out
+        return off + abs(edge - self.out)
+
+
+@dataclass(slots=True)
+class ExporterCounts:
+    """``received`` + ``restored`` = ``sent`` + held + dropped; ``points_sent`` and ``rejected_points`` in OTLP points.
+
+    ``held`` is asked of the outbox, which knows what it holds, in flight included.
+    """
+
+    received: int = 0
+    sent: int = 0
+    restored: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    points_sent: int = 0
+    rejected_points: int = 0
+    retries: int = 0
+    requests: int = 0
+    held: Callable[[], int] = int
+
+    def as_dict(self) -> dict[str, Any]:
+        """The exporter's entry of the ledger."""
+        return {
+            "in": self.received,
+            "restored": self.restored,
+            "sent": self.sent,
+            "held": self.held(),
+            "dropped": dict(self.dropped),
+            "points_sent": self.points_sent,
+            "rejected_points": self.rejected_points,
+            "retries": self.retries,
+            "requests": self.requests,
+        }
+
+    def imbalance(self) -> int:
+        """Samples that went nowhere, or came from nowhere: 0."""
+        return self.received + self.restored - self.sent - self.held() - self.dropped.total()
+
+
+@dataclass(slots=True)
+class Ledger:
+    """All counts of a run, by component id."""
+
+    receivers: dict[str, ReceiverCounts] = field(default_factory=dict)
+    pipelines: dict[str, PipelineCounts] = field(default_factory=dict)
+    exporters: dict[str, ExporterCounts] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The ledger as the JSON of ``/ledger`` and ``once --ledger``."""
+        return {
+            "receivers": {name: counts.as_dict() for name, counts in self.receivers.items()},
+            "pipelines": {name: counts.as_dict() for name, counts in self.pipelines.items()},
+            "exporters": {name: counts.as_dict() for name, counts in self.exporters.items()},
+        }
+
+    def imbalances(self) -> list[str]:
+        """One sentence per component that does not balance; none when all is well."""
+        kinds: tuple[tuple[str, dict[str, Any]], ...] = (
+            ("receivers", self.receivers),
+            ("pipelines", self.pipelines),
+            ("exporters", self.exporters),
+        )
+        return [
+            f"{kind}.{name} is off by {off} samples"
+            for kind, components in kinds
+            for name, counts in components.items()
+            if (off := counts.imbalance())
+        ]

@@ -1,0 +1,296 @@
+"""The three kinds of plugin, from the weakest to the most able. Take the weakest that fits.
+
+A plugin is a class named by an entry point. Its ``Settings`` (a pydantic model, one field with help per option) is
+what an operator may write; the frame validates it and makes the plugin with ``cls(settings, context)``. Everything
+between the two sockets is synchronous: only receivers and exporters do IO.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import trio
+
+from agent.batch import Batch, Floats, Ints, Row
+from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
+from agent.series import Owner, Series, SeriesTable
+from agent.settings import Settings
+
+Emit = Callable[[Batch], Awaitable[None]]
+
+
+class ConfigError(Exception):
+    """Raised by a plugin's constructor: the options cannot work together. Said before anything starts; exit status 78."""
+
+    def __init__(self, message: str, option: str = ""):
+        super().__init__(message)
+        self.option = option  # the option's name inside the component's table, for the line number
+
+
+class ReceiveError(Exception):
+    """That poll is lost: ``up`` is 0, it is counted, and logged once with a count of its repeats."""
+
+
+class Retry(Exception):
+    """Raised by ``Exporter.send``: not now. ``after`` is the wait in seconds that the destination asked for, if any."""
+
+    def __init__(self, after: float | None = None, reason: str = ""):
+        super().__init__(reason or "the destination asks to try again")
+        self.after = after
+
+
+class Rejected(Exception):
+    """Raised by ``Exporter.send``: never again with the same data.
+
+    ``points`` None: the whole request was refused (dropped as ``rejected``). A number: the destination took the
+    request but refused so many of its points (partial success).
+    """
+
+    def __init__(self, points: int | None = None, reason: str = ""):
+        super().__init__(reason or "the destination refused the data")
+        self.points = points
+
+
+class TooLarge(Exception):
+    """Raised by ``Exporter.send``: the destination would take less at once. The outbox halves the cut and sends again."""
+
+
+class ClosedOutput(Exception):
+    """Raised by ``Exporter.send``: nobody reads any more (a closed pipe). The agent ends, quietly and well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Payload:
+    """Encoded points on their way out. ``key`` names the resource (b"" for several), ``samples`` and ``points`` count."""
+
+    key: bytes
+    body: bytes
+    points: int
+    samples: int
+
+
+def _no_counts() -> Any:
+    return None
+
+
+@dataclass(slots=True)
+class Context:
+    """What the frame hands to a plugin: its id, its counts (of its kind), a log, the wall clock in ns."""
+
+    id: str
+    counts: Any = field(default_factory=_no_counts)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("ebbtide"))
+    now: Callable[[], int] = time.time_ns
+    once: bool = False
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class Component(Generic[S]):
+    """What all plugins share. A plugin without options keeps the empty ``Settings`` given here."""
+
+    Settings: ClassVar[type[Settings]] = Settings
+
+    def __init__(self, settings: S | None = None, context: Context | None = None):
+        self.settings: S = settings if settings is not None else self.Settings()  # type: ignore[assignment]
+        self.context = context or Context(id=type(self).__name__.lower())
+
+
+class Receiver(Component[S], ABC):
+    """Where batches come from."""
+
+    @property
+    def counts(self) -> ReceiverCounts:
+        """The receiver's line of the ledger; ``out`` is the pipeline's to count."""
+        if self.context.counts is None:
+            self.context.counts = ReceiverCounts()
+        return self.context.counts  # type: ignore[no-any-return]
+
+    @abstractmethod
+    async def run(self, emit: Emit) -> None:
+        """Receive until cancelled. ``await emit(batch)`` returns once every outbox has taken custody of the batch."""
+
+    async def once(self, emit: Emit) -> None:
+        """Poll exactly once. Receivers that are spoken to, rather than ask, cannot and say so before anything starts."""
+        raise ConfigError(f"cannot run {self.context.id} once: it does not poll")
+
+    @property
+    def polls(self) -> bool:
+        """Whether ``once`` can be asked of this receiver."""
+        return type(self).once is not Receiver.once
+
+
+class Processor(Component[S], ABC):
+    """What a batch passes through: synchronous, and pure towards its input."""
+
+    @property
+    def counts(self) -> ProcessorCounts:
+        """The processor's line of the ledger. The frame counts rows in and out; say here why rows were dropped."""
+        if self.context.counts is None:
+            self.context.counts = ProcessorCounts()
+        return self.context.counts  # type: ignore[no-any-return]
+
+    @abstractmethod
+    def process(self, batch: Batch) -> Batch | None:
+        """Return what is to go on, or None for nothing. Rows that vanish uncounted are counted as ``filtered``."""
+
+    def flush(self, now: int) -> Batch | None:
+        """Return what was held back, at the wall time ``now`` in ns. Only for processors that work over time."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What a series processor does to a table: the rows it keeps (None: all), under which table, and why not the others."""
+
+    table: SeriesTable
+    rows: npt.NDArray[np.intp] | None
+    dropped: tuple[tuple[str, int], ...]
+
+
+class SeriesProcessor(Processor[S]):
+    """Looks at identity only. What it answers is remembered per series and per table: a steady form costs nothing.
+
+    The answer may depend on the series and the settings alone, on nothing that changes.
+    """
+
+    drop_reason: ClassVar[str] = "filtered"
+
+    @abstractmethod
+    def map_series(self, series: Series) -> Series | None:
+        """Return the series under its new identity, or None to drop it."""
+
+    @property
+    def owner(self) -> Owner:
+        """The key of what is remembered: equal for equal settings, so that a reload loses nothing."""
+        owner: Owner | None = self.__dict__.get("_owner")
+        if owner is None:
+            cls = type(self)
+            owner = self.__dict__["_owner"] = Owner.of(
+                cls.__module__, cls.__qualname__, self.settings.model_dump_json()
+            )
+        return owner
+
+    def process(self, batch: Batch) -> Batch | None:
+        """Apply ``map_series`` to every row; of rows that become one identity the first stays."""
+        plan = batch.table.derive(self.owner, self._plan)
+        for reason, rows in plan.dropped:
+            self.counts.dropped[reason] += rows
+        if plan.rows is not None:
+            return batch.take(plan.rows, plan.table) if len(plan.rows) else None
+        return batch if plan.table is batch.table else batch.but(table=plan.table)
+
+    def _plan(self, table: SeriesTable) -> _Plan:
+        owner, map_series = self.owner, self.map_series
+        mapped = [series.derive(owner, map_series) for series in table.series]
+        first: dict[Series, int] = {}
+        for row, series in enumerate(mapped):
+            if series is not None:
+                first.setdefault(series, row)
+        if len(first) == len(mapped):
+            same = all(map(_is, mapped, table.series))
+            return _Plan(table if same else SeriesTable(first), None, ())
+        filtered = sum(series is None for series in mapped)
+        collided = len(mapped) - filtered - len(first)
+        if collided:
+            row, other = next((r, s) for r, s in enumerate(mapped) if s is not None and first[s] != r)
+            self.context.log.warning(
+                "processor %s makes %d series equal to others (first: %s and %s both become %s); the first of each is kept",
+                self.context.id, collided, table.series[first[other]], table.series[row], other,
+            )  # fmt: skip
+        dropped = tuple((reason, n) for reason, n in ((self.drop_reason, filtered), ("collision", collided)) if n)
+        return _Plan(SeriesTable(first), np.fromiter(first.values(), np.intp, len(first)), dropped)
+
+
+def _is(a: object, b: object) -> bool:
+    return a is b
+
+
+class ValueProcessor(Processor[S]):
+    """Looks at numbers, vectorised: ``wants`` chooses the rows once per form, ``map_values`` works on their columns."""
+
+    @abstractmethod
+    def wants(self, series: Series) -> bool:
+        """Tell whether the values of this series are to be mapped."""
+
+    @abstractmethod
+    def map_values(self, values: Floats, times: Ints) -> Floats:
+        """Return the new values of the wanted rows (same length)."""
+
+    def process(self, batch: Batch) -> Batch | None:
+        """Replace the values of the wanted rows; rows that end a stream are left alone."""
+        rows = batch.table.derive(self, self._wanted)
+        if batch.stale is not None:
+            rows = rows[~batch.stale[rows]]
+        if not len(rows):
+            return batch
+        values = batch.values.copy()
+        values[rows] = self.map_values(batch.values[rows], batch.times[rows])
+        return batch.but(values=values)
+
+    def _wanted(self, table: SeriesTable) -> npt.NDArray[np.intp]:
+        return np.array([row for row, series in enumerate(table) if self.wants(series)], np.intp)
+
+
+class RowProcessor(Processor[S]):
+    """Anything, one row at a time: the easy one, and a hundred times dearer than the others."""
+
+    @abstractmethod
+    def map_row(self, row: Row) -> Row | None:
+        """Return the row as it is to go on, or None to drop it."""
+
+    def process(self, batch: Batch) -> Batch | None:
+        """Apply ``map_row`` to every row."""
+        if batch.extras:
+            raise ValueError("cannot map native histograms row by row; use a SeriesProcessor or ValueProcessor")
+        rows = [mapped for row in batch.rows() if (mapped := self.map_row(row)) is not None]
+        return Batch.of(rows) if rows else None
+
+
+class Exporter(Component[S], trio.abc.AsyncResource):
+    """Where batches go. ``encode`` makes payloads, an outbox joins and seals them, ``send`` sends one request."""
+
+    @property
+    def counts(self) -> ExporterCounts:
+        """The exporter's line of the ledger; the outbox counts all but what ``encode`` itself drops."""
+        if self.context.counts is None:
+            self.context.counts = ExporterCounts()
+        return self.context.counts  # type: ignore[no-any-return]
+
+    @abstractmethod
+    def encode(self, batch: Batch) -> Iterable[Payload]:
+        """Return the batch as payloads. Samples it cannot encode it counts in ``counts.dropped`` by reason."""
+
+    def join(self, bodies: list[bytes]) -> bytes:
+        """Make one body of several, in order. Right as it is for protobuf requests, which concatenate."""
+        return b"".join(bodies)
+
+    def seal(self, body: bytes) -> bytes:
+        """Return the body in the form in which it will be sent and held: compressed, once."""
+        return body
+
+    def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
+        """Cut an unsealed payload into pieces of at most ``max_bytes``, in order, samples and points adding up.
+
+        What cannot be cut further comes back as one piece, larger than asked for; the outbox drops it as ``too_large``.
+        """
+        return [payload]
+
+    def unseal(self, body: bytes) -> bytes:
+        """Undo ``seal``, so that a request that proved too large can be cut."""
+        return body
+
+    @abstractmethod
+    async def send(self, payload: Payload) -> None:
+        """Send one sealed payload as one request; raise ``Retry``, ``Rejected`` or ``TooLarge`` where it is not taken."""
+
+    async def aclose(self) -> None:
+        """Let go of connections."""

@@ -1,0 +1,96 @@
+"""The public face: everything a plugin needs. Re-exports, and runs the command for ``python -m ebbtide``."""
+
+from agent.batch import STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
+from agent.http import Answer, Client, Fault, Response, deadline, safe_url
+from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
+from agent.parts import Part, part_of
+from agent.plugin import (
+    ClosedOutput,
+    ConfigError,
+    Context,
+    Emit,
+    Exporter,
+    Payload,
+    Processor,
+    ReceiveError,
+    Receiver,
+    Rejected,
+    Retry,
+    RowProcessor,
+    SeriesProcessor,
+    TooLarge,
+    ValueProcessor,
+)
+from agent.series import (
+    AGENT_SCOPE,
+    EMPTY_RESOURCE,
+    AttributeValue,
+    Family,
+    Kind,
+    Owner,
+    Resource,
+    Scope,
+    Series,
+    SeriesTable,
+    Target,
+)
+from agent.settings import BasicAuth, Duration, Secret, Settings, Size, Tls, option
+
+__all__ = [
+    "AGENT_SCOPE",
+    "EMPTY_RESOURCE",
+    "STALE_NAN",
+    "Answer",
+    "AttributeValue",
+    "BasicAuth",
+    "Batch",
+    "Bools",
+    "Client",
+    "ClosedOutput",
+    "ConfigError",
+    "Context",
+    "Duration",
+    "Emit",
+    "Exporter",
+    "ExporterCounts",
+    "Family",
+    "Fault",
+    "Floats",
+    "Ints",
+    "Kind",
+    "Owner",
+    "Part",
+    "Payload",
+    "Processor",
+    "ProcessorCounts",
+    "ReceiveError",
+    "Receiver",
+    "ReceiverCounts",
+    "Rejected",
+    "Resource",
+    "Response",
+    "Retry",
+    "Row",
+    "RowProcessor",
+    "Scope",
+    "Secret",
+    "Series",
+    "SeriesProcessor",
+    "SeriesTable",
+    "Settings",
+    "Size",
+    "Target",
+    "Tls",
+    "TooLarge",
+    "ValueProcessor",
+    "deadline",
+    "option",
+    "part_of",
+    "safe_url",
+    "stale_mask",
+]
+
+if __name__ == "__main__":
+    from agent.cli import main
+
+    raise SystemExit(main())
