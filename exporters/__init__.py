@@ -1,0 +1,1 @@
+"""Where batches go: sans-IO encoding and thin shells around it."""

@@ -1,0 +1,135 @@
+"""Which rows of a table make one OTLP point, and where that point belongs: resource, scope, metric, attributes.
+
+Rules: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility". A counter is a monotonic cumulative Sum,
+info and stateset a non-monotonic one, gauge and unknown a Gauge; ``x_bucket``, ``x_sum`` and ``x_count`` of one label set
+are one Histogram x (without its count there is none), quantiles one Summary x. Other names are not changed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from ebbtide import Family, Owner, Resource, Scope, Series, part_of
+from exporters.protobuf import key_value, length_delimited
+
+DATA_OF_KIND = {
+    "counter": "sum",
+    "info": "sum",
+    "stateset": "sum",
+    "gauge": "gauge",
+    "unknown": "gauge",
+    "histogram": "histogram",
+    "summary": "summary",
+}
+_ATTRIBUTES_FIELD = {"gauge": 7, "sum": 7, "histogram": 9, "summary": 7}  # in the point's message
+_COMPOUND = frozenset(("histogram", "summary"))
+
+_ATTRIBUTES = Owner.of("otlp attributes")
+
+
+@dataclass(slots=True)
+class Point:
+    """One point to be: its rows in the table by role, -1 where there is none, and its encoded attributes.
+
+    ``row`` holds the value of a number, the count of a histogram or summary. ``parts``: bound or quantile -> row.
+    ``spare`` counts rows that belong to the point and are not written: the +Inf bucket, a bound given twice.
+    """
+
+    attributes: bytes = b""
+    row: int = -1
+    sum_row: int = -1
+    parts: dict[float, int] = field(default_factory=dict)
+    spare: int = 0
+
+    @property
+    def samples(self) -> int:
+        """How many rows the point stands for."""
+        return 1 + (self.sum_row >= 0) + len(self.parts) + self.spare
+
+
+@dataclass(slots=True)
+class Metric:
+    """A metric to be; ``data`` is its oneof in metrics.proto: gauge, sum, histogram, summary."""
+
+    name: str
+    data: str
+    family: Family
+    points: list[Point] = field(default_factory=list)
+
+
+Scopes = dict[Scope, list[Metric]]
+
+
+def group(table: Iterable[Series]) -> dict[Resource, Scopes]:
+    """Group the rows of a table; what lacks its count, or fits no kind, is in no point."""
+    grouping = _Grouping()
+    for row, series in enumerate(table):
+        grouping.add(row, series)
+    return grouping.finish()
+
+
+class _Grouping:
+    def __init__(self) -> None:
+        self._metrics: dict[tuple[object, ...], Metric] = {}
+        self._places: list[tuple[Resource, Scope, Metric]] = []
+        self._compound: dict[tuple[object, ...], Point] = {}
+        self._encoded: dict[tuple[str, str], bytes] = {}  # label pairs of this table, encoded once
+
+    def add(self, row: int, series: Series) -> None:
+        data = DATA_OF_KIND.get(series.family.kind)
+        if data is None:
+            return
+        if data in _COMPOUND:
+            self._add_part(row, series, data)
+        else:
+            metric = self._metric(series, series.name, data)
+            metric.points.append(Point(self._attributes(series, data), row))
+
+    def _add_part(self, row: int, series: Series, data: str) -> None:
+        part = part_of(series)
+        if part is None:
+            return
+        key = (part.name, part.flat, series.family.identity, id(series.resource), id(series.scope))
+        point = self._compound.get(key)
+        if point is None:
+            point = self._compound[key] = Point()
+            self._metric(series, part.name, data).points.append(point)
+        if part.role == "count":
+            point.row = row
+            point.attributes = self._attributes(series, data)
+        elif part.role == "sum":
+            point.sum_row = row
+        elif part.number in point.parts or (part.role == "bucket" and part.number == math.inf):
+            point.spare += 1
+        else:
+            point.parts[part.number] = row
+
+    def _metric(self, series: Series, name: str, data: str) -> Metric:
+        key = (name, series.family.identity, id(series.resource), id(series.scope))
+        metric = self._metrics.get(key)
+        if metric is None:
+            metric = self._metrics[key] = Metric(name, data, series.family)
+            self._places.append((series.resource, series.scope, metric))
+        return metric
+
+    def _attributes(self, series: Series, data: str) -> bytes:
+        return series.derive(_ATTRIBUTES, lambda series: self._encode(series.flat, _ATTRIBUTES_FIELD[data]))
+
+    def _encode(self, flat: tuple[str, ...], number: int) -> bytes:
+        encoded = self._encoded
+        out = []
+        for pair in zip(flat[::2], flat[1::2], strict=True):
+            if pair not in encoded:
+                encoded[pair] = key_value(*pair)
+            out.append(length_delimited(number, encoded[pair]))
+        return b"".join(out)
+
+    def finish(self) -> dict[Resource, Scopes]:
+        resources: dict[Resource, Scopes] = {}
+        for resource, scope, metric in self._places:
+            metric.points = [point for point in metric.points if point.row >= 0]
+            if metric.points:
+                resources.setdefault(resource, {}).setdefault(scope, []).append(metric)
+        return resources

@@ -1,0 +1,1 @@
+"""Where batches come from: sans-IO parsing and thin shells around it."""

@@ -1,0 +1,181 @@
+"""Linkerd's Prometheus by ``/federate``: the newest sample of every series, with its own timestamp, its type restored.
+
+Source: prometheus/prometheus, web/federate.go. The answer has no types, repeats what has not moved for five minutes, and
+cannot say that it was cut short but by the way it ends.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import ClassVar
+
+import trio
+from pydantic import field_validator
+
+from ebbtide import Client, Context, Duration, Emit, Fault, ReceiveError, Response, deadline, option, safe_url
+from receivers.exposition import BadPage
+from receivers.health import Health
+from receivers.metadata import Enquiry
+from receivers.policy import forbidden
+from receivers.polling import PollingReceiver, PollingSettings, labels_of
+from receivers.scrape import Scrape, TooMuch
+from receivers.skeleton import Page, PageReader
+from receivers.types import TypeBook
+
+_ACCEPT = "text/plain;version=0.0.4"
+_EXCERPT = 2048  # bytes of an error answer that are read
+_MANY = 1000  # newcomers of a poll, after which what exists is taken out of the collector's sight
+_NS = 10**9
+
+
+class FederateSettings(PollingSettings):
+    """Options of the `federate` receiver."""
+
+    url: str = option(..., "Base URL of the Prometheus server; `/federate` is appended.")
+    match: list[str] = option(
+        ['{job="linkerd-proxy"}', '{job="linkerd-controller"}'],
+        "Selectors of the series to take; their union is taken.",
+    )
+    stale_after: Duration = option(
+        "5m", "A series whose timestamp does not move for so long, or which is missing for so long, ends."
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _an_http_url(cls, url: str) -> str:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError("expected a URL that begins with http:// or https://")
+        return url.rstrip("/")
+
+    @field_validator("match")
+    @classmethod
+    def _not_empty(cls, match: list[str]) -> list[str]:
+        if not match or not all(match):
+            raise ValueError("expected at least one selector, none of them empty")
+        return match
+
+
+class Federate(PollingReceiver[FederateSettings]):
+    """Polls `/federate` of a Prometheus server and gives back types, histograms, start times and ends of series."""
+
+    Settings: ClassVar[type[FederateSettings]] = FederateSettings  # type: ignore[assignment]
+
+    def __init__(self, settings: FederateSettings | None = None, context: Context | None = None):
+        super().__init__(settings, context)
+        options = self.settings
+        self._client: Client = options.client()
+        self._scrape = Scrape(
+            self.counts,
+            TypeBook(options.types),
+            stale_after=round(options.stale_after * _NS),
+            track_starts=options.start_times == "track",
+            limits=options.limits,
+        )
+        self._health = Health(labels_of(self.context.id, options.url))
+        self._enquiry = Enquiry(self._client, options.url, options.timeout, self.context.log, self.context.id)
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def poll(self, emit: Emit) -> None:
+        """Poll once; what the answer holds is emitted only when all of it has come and can be read."""
+        began = trio.current_time()
+        self.counts.polls += 1
+        try:
+            page = await self._fetch()
+        except ReceiveError:
+            self.counts.failed_polls += 1
+            await self._report(emit, up=False, seconds=trio.current_time() - began)
+            raise
+        seconds = trio.current_time() - began
+        born = self._scrape.newcomers
+        if born:
+            await self._enquire()
+        for batch in self._scrape.take(page, self.context.now()):
+            await emit(batch)
+        samples = len(page.slots)
+        await self._report(emit, up=True, seconds=seconds, samples=samples, left=samples, added=born)
+        if born > _MANY:
+            gc.freeze()  # a million small, immutable objects that are there to stay: the collector need not walk them
+
+    async def _fetch(self) -> Page:
+        """Read one whole answer. Raises ReceiveError, and has forgotten all of it then."""
+        url = self.settings.url + "/federate"
+        reader = self._scrape.read()
+        try:
+            with deadline(self.settings.timeout, url):
+                await self._read(reader, url)
+            return self._scrape.finish(reader)
+        except (Fault, BadPage, TooMuch, ReceiveError) as error:
+            self._scrape.abandon(reader)
+            if isinstance(error, TooMuch):
+                raise ReceiveError(f"cannot take the answer of {safe_url(url)}: {error}") from error
+            raise error if isinstance(error, ReceiveError) else ReceiveError(str(error)) from error
+        except BaseException:
+            self._scrape.abandon(reader)
+            raise
+
+    async def _read(self, reader: PageReader, url: str) -> None:
+        params = [("match[]", selector) for selector in self.settings.match]
+        async with self._client.get(url, params, {"accept": _ACCEPT}) as response:
+            if response.status != 200:
+                raise ReceiveError(await _refusal(response))
+            _check_content_type(response)
+            async for chunk in response.chunks(self.settings.max_body):
+                reader.feed(chunk)
+
+    async def _enquire(self) -> None:
+        """Ask for what newcomers need beside their samples: types, and the labels of their targets."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._enquiry.types, self._scrape)
+            unknown = self._scrape.unknown_targets()
+            if unknown:
+                nursery.start_soon(self._enquiry.targets, self._scrape, unknown)
+
+    async def _report(
+        self, emit: Emit, *, up: bool, seconds: float, samples: int = 0, left: int = 0, added: int = 0
+    ) -> None:
+        if self.settings.scrape_metrics:
+            batch = self._health.batch(
+                self.context.now(), up=up, seconds=seconds, samples=samples, left=left, added=added
+            )
+            self.counts.added["scrape"] += len(batch)
+            await emit(batch)
+
+
+def _check_content_type(response: Response) -> None:
+    """A page that calls itself HTML or JSON is not metrics, whatever its lines look like."""
+    content_type = response.headers.get("content-type", "")
+    if content_type and not content_type.lower().startswith("text/plain"):
+        raise ReceiveError(
+            f"cannot read {response.url}: it answered {content_type[:80]!r} instead of text/plain; "
+            "check that `url` is the base URL of a Prometheus server"
+        )
+
+
+async def _refusal(response: Response) -> str:
+    """Return the sentence for an answer that is not 200."""
+    status, where = response.status, response.url
+    try:
+        body = (await response.read(_EXCERPT)).decode(errors="replace")
+    except Fault:
+        body = ""
+    said = " ".join(body.split())[:200]
+    why = f"the server answered {status}" + (f", {said!r}" if said else "")
+    if status == 403 and "prometheus" not in body.lower():
+        return forbidden(where)
+    if status in (401, 403):
+        return f"cannot read {where}: {why}; check bearer_token, basic_auth or tls, and what the server allows"
+    if status == 400:
+        return f"cannot read {where}: {why}; correct the selectors in `match`"
+    if status == 404:
+        return f"cannot read {where}: {why}; `url` must be the base URL of a Prometheus server, without /federate"
+    if status == 503:
+        stopping = response.headers.get("x-prometheus-stopping") == "true"
+        return (
+            f"cannot read {where}: {why}; Prometheus is {'stopping' if stopping else 'not ready yet'}, polling goes on"
+        )
+    if status >= 500:
+        return f"cannot read {where}: {why}; look into the server's own log, polling goes on"
+    return f"cannot read {where}: {why}; check `url`"

@@ -1,0 +1,79 @@
+"""What a receiver must remember of its series from one answer to the next: columns by slot.
+
+A slot is a small number that stands for one series while it is known. What is remembered over time (last timestamp,
+last value, start, how long it has been quiet) is state, not cache: it lies here, beside the tables, not on them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from ebbtide import Bools, Floats, Ints
+
+Slots = npt.NDArray[np.int32]
+Small = npt.NDArray[np.int8]
+
+NEVER = -1  # in `sent` and `seen`: no timestamp yet
+
+# What becomes of a slot's samples.
+POINTS, UNSUPPORTED, FOLDED = 0, 1, 2
+
+# Whether a series was away since its last point: not at all; while its target was up (the series expired); or
+# together with its target.
+PRESENT, EXPIRED, TARGET_WAS_DOWN = 0, 1, 2
+
+
+class Columns:
+    """The columns, all as long as there are slots; grown together, slots reused once freed."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self._free: list[int] = []
+        self.used: Bools = np.empty(0, np.bool_)
+        self.sent: Ints = np.empty(0, np.int64)  # timestamp of the last point sent, ns
+        self.seen: Ints = np.empty(0, np.int64)  # timestamp last seen in an answer, ns
+        self.seen_poll: Ints = np.empty(0, np.int64)  # number of the last complete answer that held it
+        self.quiet_since: Ints = np.empty(
+            0, np.int64
+        )  # when its timestamp was first found not to move, ns; 0: it moves
+        self.value: Floats = np.empty(0, np.float64)  # of the last point sent; only for what `starts` are tracked for
+        self.start: Ints = np.empty(0, np.int64)  # of the running stream, ns; 0: none yet
+        self.away: Small = np.empty(0, np.int8)
+        self.fate: Small = np.empty(0, np.int8)
+        self.alive: Bools = np.empty(0, np.bool_)  # a point was sent, and no end since
+        self.cumulative: Bools = np.empty(0, np.bool_)
+        self.head: Slots = np.empty(0, np.int32)  # the slot that speaks for it: the count of a histogram, else itself
+        self.target: Slots = np.empty(0, np.int32)
+        self.table: Slots = np.empty(0, np.int32)  # number of the table that holds it, -1: none
+
+    def allocate(self) -> int:
+        """Return a fresh slot."""
+        if not self._free:
+            self._grow()
+        return self._free.pop()
+
+    def free(self, slots: list[int]) -> None:
+        """Give slots back."""
+        self._clear(np.array(slots, np.intp))
+        self._free += slots
+
+    def _clear(self, slots: npt.NDArray[np.intp]) -> None:
+        for column in (self.used, self.alive, self.cumulative):
+            column[slots] = False
+        for column in (self.seen_poll, self.quiet_since, self.start):
+            column[slots] = 0
+        self.sent[slots] = self.seen[slots] = NEVER
+        self.away[slots] = PRESENT
+        self.fate[slots] = POINTS
+        self.head[slots] = slots
+        self.target[slots] = self.table[slots] = -1
+
+    def _grow(self) -> None:
+        old = self.size
+        self.size += max(1024, old // 2)
+        for name, column in vars(self).items():
+            if isinstance(column, np.ndarray):
+                setattr(self, name, np.concatenate((column, np.zeros(self.size - old, column.dtype))))
+        self._clear(np.arange(old, self.size))
+        self._free = list(range(self.size - 1, old - 1, -1))

@@ -1,0 +1,402 @@
+"""From the samples of one complete answer to batches: what is new, what repeats, what is torn, what has ended.
+
+Strategy. Each series has a slot; what is remembered over time are columns by slot (``memory``). An answer is a handful
+of column operations: which timestamps moved, which histograms carry several, which starts go on. What goes out is
+gathered by table (``tables``); identity is worked out for newcomers only.
+
+Rules. A sample whose (series, timestamp) was delivered already is ``repeated``. A histogram or summary whose parts carry
+different timestamps is ``torn``: all of it is dropped, nothing is mixed. A series whose timestamp does not move for
+``stale_after``, or which is missing from complete answers for as long, ends with one stale point; time is counted from
+the first complete answer that shows it, so that failed polls end nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ebbtide import STALE_NAN, Batch, Bools, Family, Floats, Ints, Part, ReceiverCounts, Series, SeriesTable, part_of
+from receivers import starts
+from receivers.memory import EXPIRED, FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Columns, Slots
+from receivers.numbers import NO_TIME
+from receivers.skeleton import Page, PageReader, Skeleton
+from receivers.tables import Tables
+from receivers.targets import UP, TargetBook, TargetKey, target_key
+from receivers.text import Sample
+from receivers.types import TypeBook, strip_type_labels
+
+__all__ = ["Limits", "Scrape", "TooMuch"]
+
+_MS = 10**6  # ns
+_LATEST_MS = (2**63 - 1) // _MS
+_FUTURE = 600 * 10**9  # ns: a timestamp so far ahead of our clock is a mistake, and must not make later ones look old
+
+_CUMULATIVE = frozenset(("counter", "histogram", "summary"))
+_COUNTER = frozenset(("counter",))
+_COMPOUND = frozenset(("histogram", "summary"))
+_CREATED = "_created"
+
+Head = tuple[str, tuple[str, ...]]  # name, flat labels
+Whole = tuple[str, tuple[str, ...], tuple[str, str, str]]  # name, flat labels, family's identity
+
+
+class TooMuch(Exception):
+    """A limit of the operator's is exceeded: the whole answer is refused, as in Prometheus."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Prometheus' limits of one scrape; 0 = off."""
+
+    samples: int = 0
+    labels: int = 0
+    label_name_length: int = 0
+    label_value_length: int = 0
+
+    def check(self, sample: Sample) -> None:
+        """Raise TooMuch where one series exceeds a limit."""
+        names, values = sample.labels[::2], sample.labels[1::2]
+        if self.labels and len(names) + 1 > self.labels:  # the name is a label too
+            raise TooMuch(f"{sample.name[:80]} has {len(names) + 1} labels, label_limit is {self.labels}")
+        for limit, option, words in (
+            (self.label_name_length, "label_name_length_limit", names),
+            (self.label_value_length, "label_value_length_limit", values),
+        ):
+            longest = max(map(len, words), default=0)
+            if limit and longest > limit:
+                raise TooMuch(f"{sample.name[:80]} has one of {longest} characters, {option} is {limit}")
+
+
+class Scrape:
+    """All that a receiver remembers of one source of pages."""
+
+    def __init__(
+        self,
+        counts: ReceiverCounts,
+        types: TypeBook,
+        *,
+        stale_after: int = 300 * 10**9,
+        track_starts: bool = True,
+        limits: Limits | None = None,
+    ):
+        self.counts = counts
+        self.types = types
+        self.targets = TargetBook()
+        self.stale_after = stale_after
+        self.track_starts = track_starts
+        self.limits = limits or Limits()
+        self.skeleton = Skeleton(self._learn)
+        self.columns = Columns()
+        self.polls = 0
+        self._slot_of: dict[Head, int] = {}
+        self._heads: list[Head | None] = []  # by slot, as is `_series`
+        self._series: list[Series | None] = []
+        self._tables = Tables(self.columns, self._series)
+        self._newcomers: list[int] = []
+        self._wholes: dict[Whole, int] = {}  # a histogram or summary -> the slot that speaks for it
+        self._created: dict[int, int] = {}  # slot of x_created -> the slot whose stream it dates
+        self._duplicates: Bools | None = None  # lines of the last page that repeat a series of it
+
+    # -- reading a page ------------------------------------------------------------------------------------------
+
+    def read(self) -> PageReader:
+        """Begin a page."""
+        return self.skeleton.read()
+
+    def finish(self, reader: PageReader) -> Page:
+        """Return the complete page. Raises BadPage where it was cut short, TooMuch where it has too many samples."""
+        if self.limits.samples and reader.samples > self.limits.samples:
+            raise TooMuch(f"the page has {reader.samples} samples, sample_limit is {self.limits.samples}")
+        return reader.finish()
+
+    def abandon(self, reader: PageReader) -> None:
+        """The page broke off or was refused: forget what only it has taught."""
+        reader.abandon()
+        newcomers, self._newcomers = self._newcomers, []
+        self._release(newcomers)
+
+    def _learn(self, sample: Sample) -> int:
+        head = (sample.name, sample.labels)
+        slot = self._slot_of.get(head)
+        if slot is None:
+            self.limits.check(sample)
+            slot = self._slot_of[head] = self.columns.allocate()
+            if slot >= len(self._heads):
+                more = self.columns.size - len(self._heads)
+                self._heads += [None] * more
+                self._series += [None] * more
+            self._heads[slot] = head
+            self._newcomers.append(slot)
+        return slot
+
+    def unknown_targets(self) -> set[TargetKey]:
+        """Learn targets from the ``up`` series among the newcomers; return those newcomers' targets that stay unknown."""
+        heads = [self._head(slot) for slot in self._newcomers]
+        for name, flat in heads:
+            if name == UP:
+                self.targets.learn(flat)
+        return self.targets.undecided({target_key(flat) for _, flat in heads})
+
+    @property
+    def newcomers(self) -> int:
+        """How many series of the page being read were never seen before."""
+        return len(self._newcomers)
+
+    # -- a complete page -----------------------------------------------------------------------------------------
+
+    def take(self, page: Page, now: int) -> Iterator[Batch]:
+        """Return the batches that a complete page gives at the wall time ``now`` (ns). What they hold counts as sent."""
+        self.polls += 1
+        self.counts.samples += len(page.slots)
+        ended = [*self._revise(now)]
+        self._place_newcomers()
+        slots, values, times = self._distinct(page, now)
+        sendable = self._sendable(slots, times, now)
+        self._note_presence(slots, values, times, now)
+        if self.track_starts:
+            self._track_starts(slots, values, times, sendable)
+        sent = slots[sendable]
+        self.columns.sent[sent] = times[sendable]
+        self.columns.alive[sent] = True
+        batches = self._batches(slots, values, times, sendable)
+        ended += self._end_quiet(now)
+        return _chain(batches, ended)
+
+    def _distinct(self, page: Page, now: int) -> tuple[Slots, Floats, Ints]:
+        """Leave out series that stand twice on the page (the first counts) and those that give no point."""
+        slots, values = page.slots, page.values
+        times = np.clip(page.times, 0, _LATEST_MS) * _MS
+        if (unset := page.times == NO_TIME).any():
+            times[unset] = now
+        if not page.steady or self._duplicates is None:
+            first = np.empty(self.columns.size, np.intp)
+            first[slots[::-1]] = np.arange(len(slots) - 1, -1, -1)
+            self._duplicates = first[slots] != np.arange(len(slots))
+        doubled = self._duplicates
+        if doubled.any():
+            self.counts.dropped["duplicate"] += int(doubled.sum())
+            slots, values, times = slots[~doubled], values[~doubled], times[~doubled]
+        fate = self.columns.fate[slots]
+        if fate.any():
+            self._fold(slots[fate == FOLDED], values[fate == FOLDED])
+            self.counts.dropped["folded"] += int((fate == FOLDED).sum())
+            self.counts.dropped["unsupported"] += int((fate == UNSUPPORTED).sum())
+            self.columns.seen_poll[slots[fate != POINTS]] = self.polls
+            slots, values, times = slots[fate == POINTS], values[fate == POINTS], times[fate == POINTS]
+        return slots, values, times
+
+    def _sendable(self, slots: Slots, times: Ints, now: int) -> Bools:
+        """Tell which samples go out: neither torn nor repeated. What is compound goes or stays as a whole."""
+        columns = self.columns
+        heads = columns.head[slots]
+        sent = columns.sent[slots]
+        repeated = (times <= sent) & ((sent <= now + _FUTURE) | (times == sent))
+        whole = np.empty(columns.size, np.int64)
+        whole[heads] = times
+        torn = whole[heads] != times
+        mask = np.zeros(columns.size, np.bool_)
+        if torn.any():
+            mask[heads[torn]] = True
+            torn = mask[heads]
+            self.counts.dropped["torn"] += int(torn.sum())
+        if repeated.any():
+            mask[:] = False
+            mask[heads[repeated]] = True
+            repeated = mask[heads] & ~torn
+            self.counts.dropped["repeated"] += int(repeated.sum())
+        sendable: Bools = ~(torn | repeated)
+        return sendable
+
+    def _note_presence(self, slots: Slots, values: Floats, times: Ints, now: int) -> None:
+        """Note what this answer held: who came back from where, who is quiet, which targets are down."""
+        columns, poll = self.columns, self.polls
+        last = columns.seen_poll[slots]
+        back = (last > 0) & (last < poll - 1)
+        if back.any():
+            gone = slots[back]
+            down = self.targets.was_down_since(columns.target[gone], last[back])
+            away = np.where(down, TARGET_WAS_DOWN, EXPIRED).astype(np.int8)
+            columns.away[gone] = np.where(columns.away[gone] == EXPIRED, EXPIRED, away)
+        columns.seen_poll[slots] = poll
+        moved = slots[times != columns.seen[slots]]
+        columns.seen[slots] = times
+        quiet = columns.used.copy()
+        quiet[moved] = False
+        columns.quiet_since[~quiet] = 0
+        columns.quiet_since[quiet & (columns.quiet_since == 0)] = now
+        ups = np.zeros(columns.size, np.bool_)
+        ups[slots[values != 0]] = True
+        self.targets.note_down(columns, slots, ups, poll)
+
+    def _track_starts(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> None:
+        columns = self.columns
+        speaks = sendable & columns.cumulative[slots] & (columns.head[slots] == slots)
+        starts.track(columns, slots[speaks], values[speaks], times[speaks])
+        for created, dated in self._created.items():
+            if columns.value[created] > 0:
+                columns.start[dated] = int(columns.value[created] * 1e9)
+
+    def _fold(self, slots: Slots, values: Floats) -> None:
+        self.columns.value[slots] = values
+
+    def _batches(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> Iterator[Batch]:
+        columns = self.columns
+        out = np.zeros(columns.size, np.bool_)
+        out[slots[sendable]] = True
+        value_of, time_of = np.empty(columns.size), np.empty(columns.size, np.int64)
+        value_of[slots], time_of[slots] = values, times
+        return self._tables.batches(out, value_of, time_of, self._starts())
+
+    def _starts(self) -> Ints:
+        return np.where(self.columns.cumulative, self.columns.start[self.columns.head], 0)
+
+    # -- endings -------------------------------------------------------------------------------------------------
+
+    def _end_quiet(self, now: int) -> list[Batch]:
+        """End the streams that have been quiet for long; forget the series that are not even answered any more."""
+        columns = self.columns
+        quiet = columns.used & (columns.quiet_since > 0)
+        over = np.flatnonzero(quiet)[now - columns.quiet_since[quiet] >= self.stale_after]
+        if not len(over):
+            return []
+        heads_over = np.zeros(columns.size, np.bool_)
+        heads_over[over] = True
+        ending = np.flatnonzero(columns.alive & heads_over[columns.head])  # a part alone does not end the whole
+        batches = self._stale(ending, now)
+        absent = over[columns.seen_poll[over] < self.polls]
+        self._forget(absent)
+        return batches
+
+    def _stale(self, slots: npt.NDArray[np.intp], now: int) -> list[Batch]:
+        """One stale point for each of these slots, whose streams end with it."""
+        if not len(slots):
+            return []
+        columns = self.columns
+        table = SeriesTable(series for slot in slots.tolist() if (series := self._series[slot]) is not None)
+        times = np.maximum(now, columns.sent[slots] + _MS)
+        began = self._starts()[slots]
+        self.counts.added["stale"] += len(slots)
+        columns.alive[slots] = False
+        columns.start[slots] = 0
+        return [Batch(table, np.full(len(slots), STALE_NAN), times, began, np.ones(len(slots), np.bool_))]
+
+    def _forget(self, slots: npt.NDArray[np.intp]) -> None:
+        gone = set(slots.tolist())
+        if not gone:
+            return
+        self._tables.withdraw(gone)
+        self._created = {created: dated for created, dated in self._created.items() if not {created, dated} & gone}
+        self._release(slots.tolist())
+
+    def _release(self, slots: list[int]) -> None:
+        for slot in slots:
+            self._unname(slot)
+        self.columns.free(slots)
+
+    def _unname(self, slot: int) -> None:
+        del self._slot_of[self._head(slot)]
+        series, self._series[slot], self._heads[slot] = self._series[slot], None, None
+        part = None if series is None or series.family.kind not in _COMPOUND else part_of(series)
+        if series is not None and part is not None:
+            whole = part.name, part.flat, series.family.identity
+            if self._wholes.get(whole) == slot:
+                del self._wholes[whole]
+        self.targets.forget(slot)
+
+    # -- births --------------------------------------------------------------------------------------------------
+
+    def _revise(self, now: int) -> list[Batch]:
+        """Where types became known since: end the streams of unknown type, and let their series be born anew."""
+        revised = self.types.revise()
+        if not revised:
+            return []
+        slots = [slot for slot, series in enumerate(self._series) if series is not None and series.family in revised]
+        index = np.array(slots, np.intp)
+        ended = self._stale(index[self.columns.alive[index]], now)
+        self._tables.withdraw(slots)
+        self._newcomers += slots
+        return ended
+
+    def _place_newcomers(self) -> None:
+        newcomers, self._newcomers = self._newcomers, []
+        if not newcomers:
+            return
+        heads = [self._head(slot) for slot in newcomers]
+        wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
+        for slot, head, family in zip(newcomers, heads, self.types.decide(heads), strict=True):
+            series = self._series[slot] = self._identify(head, family)
+            if family.kind in _COMPOUND and (part := part_of(series)) is not None:
+                wholes[part.name, part.flat, family.identity].append((slot, part))
+        self._enter(newcomers, heads)
+        older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(newcomers)
+        self._tables.withdraw(older)
+        for slot, (name, flat) in zip(newcomers, heads, strict=True):
+            self._mark_folded(slot, name, flat)
+        self._tables.hold([slot for slot in newcomers if self.columns.fate[slot] == POINTS] + sorted(older))
+
+    def _identify(self, head: Head, family: Family) -> Series:
+        name, flat = head
+        return Series.flat_of(name, strip_type_labels(flat), family, target=self.targets.target(target_key(flat)))
+
+    def _enter(self, slots: list[int], heads: list[Head]) -> None:
+        """Enter what follows from identity into the columns."""
+        columns = self.columns
+        kinds = [series.family.kind if (series := self._series[slot]) else "" for slot in slots]
+        keys = [target_key(flat) for _, flat in heads]
+        columns.used[slots] = True
+        columns.cumulative[slots] = [kind in _CUMULATIVE for kind in kinds]
+        columns.fate[slots] = [UNSUPPORTED if kind == "gaugehistogram" else POINTS for kind in kinds]
+        columns.target[slots] = [self.targets.number(key) for key in keys]
+        columns.head[slots] = slots
+        for slot, key, (name, _) in zip(slots, keys, heads, strict=True):
+            if name == UP:
+                self.targets.watch(key, slot)
+
+    def _join(self, whole: Whole, parts: list[tuple[int, Part]]) -> set[int]:
+        """Let one slot speak for a whole: its count, else its first part. Return the slots that belonged to it before."""
+        columns = self.columns
+        known = self._wholes.get(whole)
+        counts = [slot for slot, part in parts if part.role == "count"]
+        older: set[int] = set()
+        if known is not None:
+            older = set(np.flatnonzero(columns.head == known).tolist())
+            if counts:  # the new speaker takes over what the whole remembers
+                columns.start[counts[0]], columns.away[counts[0]] = columns.start[known], columns.away[known]
+        speaker = counts[0] if counts else (parts[0][0] if known is None else known)
+        columns.head[[slot for slot, _ in parts] + sorted(older)] = speaker
+        self._wholes[whole] = speaker
+        return older
+
+    def _mark_folded(self, slot: int, name: str, flat: tuple[str, ...]) -> None:
+        """``x_created`` of a known x dates x's stream and is no series of its own; nor are the info lines about OTel."""
+        if name in ("target_info", "otel_scope_info"):
+            self.columns.fate[slot] = FOLDED
+        elif name.endswith(_CREATED):
+            dated = self._dated_by(name.removesuffix(_CREATED), flat)
+            if dated is not None:
+                self.columns.fate[slot] = FOLDED
+                self.columns.value[slot] = 0.0
+                self._created[slot] = dated
+
+    def _dated_by(self, name: str, flat: tuple[str, ...]) -> int | None:
+        for candidate, kinds in ((name + "_total", _COUNTER), (name, _COUNTER), (name + "_count", _COMPOUND)):
+            slot = self._slot_of.get((candidate, flat))
+            series = None if slot is None else self._series[slot]
+            if series is not None and series.family.kind in kinds:
+                return slot
+        return None
+
+    def _head(self, slot: int) -> Head:
+        head = self._heads[slot]
+        if head is None:
+            raise LookupError(f"slot {slot} stands for no series")
+        return head
+
+
+def _chain(*parts: Iterable[Batch]) -> Iterator[Batch]:
+    for batches in parts:
+        yield from batches

@@ -1,0 +1,296 @@
+"""The fast way in: a page is matched against what stayed the same since the last one.
+
+Strategy. A line is a constant part (name, labels, white space) and a field of numbers. The constant parts of the last
+page, in its order, are the *skeleton*. A page arrives in pieces; numpy finds the line ends of a piece; each line must
+start with the constant part that is expected at its place, checked by one ``map`` over ``bytes.startswith`` (a memcmp
+a line); the fields behind are read as columns by ``numbers``. Where a line is not the expected one its constant part
+is looked up, and matching goes on behind the place where it stood: a new line, a lost one and a moved run each cost a
+look-up, not a parse. Only a line never seen before is parsed, by ``exposition``, which alone decides what a line says;
+so the skeleton gives what a careful parse of the page gives, faster.
+
+What the reader learns from a page takes effect when the page proves complete (``finish``). A page that breaks off
+leaves the order as it was; the lines it taught stay known, which changes no result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from ebbtide import Floats, Ints
+from receivers.exposition import BadPage, apply_comment
+from receivers.numbers import MARGIN, NO_TIME, Bytes, Index, read_fields, words_of
+from receivers.text import BadLine, Sample, parse_comment, parse_sample
+
+__all__ = ["NO_TIME", "Page", "PageReader", "Skeleton"]
+
+Slots = npt.NDArray[np.int32]
+
+_COMMENT = -1  # the slot of a line that carries no sample
+_RUN = 32  # lines compared after a mismatch; doubled while they match, so that a disturbance costs little
+_EXCERPT = 80  # bytes of a bad line that an error shows
+_PAD = b"\n" * MARGIN  # before each piece: no field ends too near to the start of its buffer
+
+Learn = Callable[[Sample], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The samples of a complete page, in its order.
+
+    ``slots`` int32, what the receiver's ``learn`` answered for each line's series · ``values`` · ``times`` int64 ms
+    or ``NO_TIME`` · ``steady``: the same lines in the same order as the page before · ``bad_lines`` number, reason ·
+    ``comments`` as they stood, in order · ``bytes``: its length, inflated.
+    """
+
+    slots: Slots
+    values: Floats
+    times: Ints
+    steady: bool
+    bad_lines: list[tuple[int, str]]
+    comments: list[bytes]
+    bytes: int
+
+
+class Skeleton:
+    """The constant parts of a receiver's lines, and the order in which they stood on the last complete page.
+
+    ``learn(sample) -> slot`` is asked once for each line never seen before. A line that is missing from a complete
+    page is forgotten: should it come back, ``learn`` is asked again.
+    """
+
+    def __init__(self, learn: Learn, *, skip_bad_lines: bool = False):
+        self.learn = learn
+        self.skip_bad_lines = skip_bad_lines
+        self._keys: list[bytes] = []  # by entry: the constant part; a comment whole
+        self._entry_of: dict[bytes, int] = {}
+        self._slots = np.empty(0, np.int32)  # by entry
+        self._lengths = np.empty(0, np.intp)  # by entry: of the constant part
+        self._free: list[int] = []
+        self._order = np.empty(0, np.intp)  # entries by line of the last page
+        self._place = np.empty(0, np.intp)  # line by entry: where it stood, -1 nowhere
+        self._expected: list[bytes] = []  # the constant parts by line
+
+    def __len__(self) -> int:
+        return len(self._entry_of)
+
+    def read(self) -> PageReader:
+        """Begin a page."""
+        return PageReader(self)
+
+    def _add(self, key: bytes, slot: int) -> int:
+        if self._free:
+            entry = self._free.pop()
+            self._keys[entry] = key
+        else:
+            entry = len(self._keys)
+            self._keys.append(key)
+            if entry == len(self._slots):
+                room = max(1024, entry // 2)
+                self._slots = np.append(self._slots, np.zeros(room, np.int32))
+                self._lengths = np.append(self._lengths, np.zeros(room, np.intp))
+                self._place = np.append(self._place, np.full(room, -1, np.intp))
+        self._entry_of[key] = entry
+        self._slots[entry], self._lengths[entry], self._place[entry] = slot, len(key), -1
+        return entry
+
+    def _adopt(self, order: Index) -> None:
+        """Take the order of a complete page that was not the expected one; forget the lines that are not on it."""
+        seen = np.zeros(len(self._keys), np.bool_)
+        seen[order] = True
+        self._order = order
+        self._forget(np.flatnonzero(~seen).tolist())
+        self._place[:] = -1
+        self._place[order] = np.arange(len(order))
+        self._expected = list(map(self._keys.__getitem__, order.tolist()))
+
+    def _forget(self, entries: Iterable[int]) -> None:
+        for entry in entries:
+            if self._entry_of.pop(self._keys[entry], None) is not None:
+                self._keys[entry] = b""
+                self._free.append(entry)
+
+
+class PageReader:
+    """One page: ``feed`` its bytes as they come, then ``finish``; ``abandon`` it where it breaks off.
+
+    ``feed`` and ``finish`` raise BadPage, after which only ``abandon`` makes sense.
+    """
+
+    def __init__(self, skeleton: Skeleton):
+        self._skeleton = skeleton
+        self._tail: list[bytes] = []  # the pieces of a line whose end has not come yet
+        self._at = 0  # the line of the last page that is expected next
+        self._steady = True
+        self._line = 0  # lines read so far
+        self._bytes = 0
+        self._entries: list[Index] = []
+        self._columns: list[tuple[Slots, Floats, Ints]] = []
+        self._learned: list[int] = []
+        self._bad_lines: list[tuple[int, str]] = []
+
+    def feed(self, data: bytes) -> None:
+        """Read the whole lines of ``data``, which may begin and end anywhere; about 1 MiB at a time is cheapest."""
+        self._bytes += len(data)
+        end = data.rfind(b"\n") + 1
+        if end:
+            whole = data if end == len(data) else data[:end]
+            self._read(b"".join((_PAD, *self._tail, whole)))
+            self._tail.clear()
+        if end < len(data):
+            self._tail.append(data[end:])
+
+    def finish(self) -> Page:
+        """Return the page. Raises BadPage where its last line has no end: the page was cut short."""
+        if self._tail:
+            excerpt = self._tail[0][:_EXCERPT]
+            raise BadPage(self._line + 1, "the page ends in the middle of a line: it was cut short", excerpt)
+        skeleton = self._skeleton
+        order = np.concatenate(self._entries) if self._entries else np.empty(0, np.intp)
+        steady = self._steady and self._at == len(skeleton._order)
+        comments = [skeleton._keys[e][:-1] for e in order[skeleton._slots[order] == _COMMENT].tolist()]
+        if not steady:
+            skeleton._adopt(order)
+        columns = self._columns or [(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int64))]
+        slots, values, times = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return Page(slots, values, times, steady, self._bad_lines, comments, self._bytes)
+
+    @property
+    def samples(self) -> int:
+        """How many samples have been read so far."""
+        return sum(len(slots) for slots, _, _ in self._columns)
+
+    def abandon(self) -> None:
+        """Forget what only this page has taught."""
+        self._skeleton._forget(self._learned)
+
+    def _read(self, piece: bytes) -> None:
+        octets = np.frombuffer(piece, np.uint8)
+        ends = np.flatnonzero(octets == 0x0A)
+        starts = ends[MARGIN - 1 : -1] + 1  # the pad's line ends come first
+        ends = ends[MARGIN:]
+        entries = self._match(piece, starts, ends)
+        rows = np.flatnonzero(entries >= 0)  # all but bad lines
+        rows = rows[self._skeleton._slots[entries[rows]] != _COMMENT]
+        if len(rows):
+            self._columns.append(self._samples(piece, octets, starts, ends, entries, rows))
+        self._entries.append(entries if (entries >= 0).all() else entries[entries >= 0])
+        self._line += len(entries)
+
+    def _samples(
+        self, piece: bytes, octets: Bytes, starts: Index, ends: Index, entries: Index, rows: Index
+    ) -> tuple[Slots, Floats, Ints]:
+        """Return the columns of the lines ``rows``; an odd line may change its entry."""
+        lengths, slots = self._skeleton._lengths[entries], self._skeleton._slots[entries]
+        if len(rows) < len(entries):
+            starts, ends, lengths, slots = starts[rows], ends[rows], lengths[rows], slots[rows]
+        read = read_fields(octets, words_of(piece), starts + lengths, ends)
+        values, times = read.values, read.times
+        if len(read.odd):
+            times = times.copy()
+            for row in read.odd.tolist():
+                line, at = piece[int(starts[row]) : int(ends[row])], int(rows[row])
+                entries[at], values[row], times[row] = self._odd(line, int(lengths[row]), int(entries[at]), at)
+            slots = self._skeleton._slots[entries[rows]]
+            kept = entries[rows] >= 0
+            if not kept.all():
+                slots, values, times = slots[kept], values[kept], times[kept]
+        return slots, values, times
+
+    def _match(self, piece: bytes, starts: Index, ends: Index) -> Index:
+        """Return each line's entry, -1 for a bad line that is to be skipped."""
+        skeleton = self._skeleton
+        lines = len(starts)
+        entries = np.empty(lines, np.intp)
+        begins = starts.tolist()
+        line, run = 0, lines
+        while line < lines:
+            at = self._at
+            expected = skeleton._expected[at : at + min(run, lines - line)]
+            hits = list(map(piece.startswith, expected, begins[line : line + len(expected)]))
+            matched = len(hits) if all(hits) else hits.index(False)
+            if matched:
+                entries[line : line + matched] = skeleton._order[at : at + matched]
+                self._at += matched
+                line += matched
+                run = max(_RUN, 2 * matched)
+            if matched < len(hits) or not expected:
+                entries[line] = self._look_up(piece[begins[line] : int(ends[line])], line)
+                line += 1
+                run = _RUN
+        return entries
+
+    def _look_up(self, line: bytes, row: int) -> int:
+        """Find or learn the entry of a line that is not the expected one, and expect what stood behind it."""
+        self._steady = False
+        guess = line + b"\n" if line[:1] in (b"#", b"") else line[: (line.rfind(b"} ") + 1 or line.find(b" ")) + 1]
+        entry = self._skeleton._entry_of.get(guess)
+        if entry is None:
+            entry = self._learn(line, row)
+            if entry < 0:
+                return entry
+        place = int(self._skeleton._place[entry])
+        if place >= 0:
+            self._at = place + 1
+        return entry
+
+    def _learn(self, line: bytes, row: int) -> int:
+        """Return the entry of a line that only the careful parser can tell; -1 for a bad one that is to be skipped."""
+        text = line.lstrip(b" \t")
+        try:
+            if not text or text.startswith(b"#"):
+                apply_comment({}, parse_comment(line), line)
+                return self._entry(line + b"\n", None)
+            sample = parse_sample(line)
+        except BadLine as error:
+            self._bad(line, row, error)
+            return -1
+        return self._entry(line[: sample.value_at], sample)
+
+    def _entry(self, key: bytes, sample: Sample | None) -> int:
+        skeleton = self._skeleton
+        entry = skeleton._entry_of.get(key)
+        if entry is None:
+            entry = skeleton._add(key, _COMMENT if sample is None else skeleton.learn(sample))
+            self._learned.append(entry)
+        return entry
+
+    def _bad(self, line: bytes, row: int, error: BadLine) -> None:
+        number = self._line + row + 1
+        if not self._skeleton.skip_bad_lines:
+            raise BadPage(number, error.reason, line[:_EXCERPT]) from None
+        self._bad_lines.append((number, error.reason))
+
+    def _odd(self, line: bytes, key: int, entry: int, row: int) -> tuple[int, float, int]:
+        """Read a field that is not plain digits: a decimal, an exponent, NaN, another timestamp, or no number at all.
+
+        Returns entry, value and time. The entry is -1 for a bad line, and another than expected where ``a `` matched a
+        line that turns out to be ``a {b="c"} 1``.
+        """
+        plain = _plain(line[key:])
+        if plain is not None:
+            return entry, *plain
+        try:
+            sample = parse_sample(line)
+        except BadLine as error:
+            self._bad(line, row, error)
+            self._steady = False
+            return -1, 0.0, NO_TIME
+        if line[key : sample.value_at].strip(b" \t"):
+            self._steady = False
+            entry = self._entry(line[: sample.value_at], sample)
+        return entry, sample.value, NO_TIME if sample.timestamp_ms is None else sample.timestamp_ms
+
+
+def _plain(field: bytes) -> tuple[float, int] | None:
+    """Read ``VALUE`` or ``VALUE 13-DIGIT-TIMESTAMP`` where Python and Prometheus agree on what a number is."""
+    value, blank, time = field.partition(b" ")
+    if b"_" in value or value.strip() != value or (blank and not (len(time) == 13 and time.isdigit())):
+        return None
+    try:
+        return float(value), int(time) if blank else NO_TIME
+    except ValueError:
+        return None

@@ -1,0 +1,114 @@
+"""Which series go out together: tables of those that were born together.
+
+Strategy. A table is immutable, and what exporters and processors have worked out hangs on it; so the aim is that tables
+live long. Series that are born at one poll lie in one table (targets together, histograms whole, some thousand rows at
+most), because what is born together mostly dies together: a new pod makes a new table and disturbs no other. Small
+tables are merged when there are many of them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from ebbtide import Batch, Bools, Floats, Ints, Series, SeriesTable
+from receivers.memory import Columns, Slots
+
+ROWS = 4096  # of a table: large enough to amortise a batch, small enough that a death disturbs little
+SMALL = ROWS // 4
+SMALL_TABLES = 16  # so many small tables may there be before they are merged
+
+Index = npt.NDArray[np.intp]
+
+
+@dataclass(slots=True)
+class _Held:
+    """A table and its slots; the last partial table is remembered, because it often comes again."""
+
+    slots: Slots
+    table: SeriesTable
+    rows: Index = field(default_factory=lambda: np.empty(0, np.intp))
+    part: SeriesTable | None = None
+
+    def subset(self, rows: Index) -> SeriesTable:
+        if self.part is None or not np.array_equal(rows, self.rows):
+            self.rows, self.part = rows, self.table.take(rows.tolist())
+        return self.part
+
+
+class Tables:
+    """The tables of one receiver. ``series`` is its list of series by slot."""
+
+    def __init__(self, columns: Columns, series: list[Series | None]):
+        self._columns = columns
+        self._series = series
+        self._held: dict[int, _Held] = {}
+        self._made = 0
+
+    def hold(self, slots: Iterable[int]) -> None:
+        """Put slots into new tables."""
+        chunk: list[int] = []
+        for group in self._groups(slots):
+            if chunk and len(chunk) + len(group) > ROWS:
+                self._add(chunk)
+                chunk = []
+            chunk += group
+        if chunk:
+            self._add(chunk)
+        small = [number for number, held in self._held.items() if len(held.slots) < SMALL]
+        if len(small) > SMALL_TABLES:
+            self.hold([slot for number in small for slot in self._held.pop(number).slots.tolist()])
+
+    def withdraw(self, slots: Iterable[int]) -> None:
+        """Take slots out of their tables."""
+        index = np.fromiter(slots, np.intp)
+        numbers = set(self._columns.table[index].tolist()) - {-1}
+        self._columns.table[index] = -1
+        for number in numbers:
+            self._shrink(number)
+
+    def batches(self, out: Bools, values: Floats, times: Ints, starts: Ints) -> Iterator[Batch]:
+        """Walk the batches of the slots marked in ``out``; all columns by slot."""
+        for held in list(self._held.values()):
+            mask = out[held.slots]
+            if mask.all():
+                table, slots = held.table, held.slots
+            elif mask.any():
+                rows = np.flatnonzero(mask)
+                table, slots = held.subset(rows), held.slots[rows]
+            else:
+                continue
+            yield Batch(table, values[slots], times[slots], starts[slots])
+
+    def _groups(self, slots: Iterable[int]) -> Iterator[list[int]]:
+        """Walk the slots target by target, and a large target's histogram by histogram."""
+        by_target: dict[int, list[int]] = defaultdict(list)
+        for slot in slots:
+            by_target[int(self._columns.target[slot])].append(slot)
+        for members in by_target.values():
+            if len(members) <= ROWS:
+                yield members
+                continue
+            wholes: dict[int, list[int]] = defaultdict(list)
+            for slot, head in zip(members, self._columns.head[members].tolist(), strict=True):
+                wholes[head].append(slot)
+            yield from wholes.values()
+
+    def _add(self, slots: list[int]) -> None:
+        self._made += 1
+        self._columns.table[slots] = self._made
+        self._held[self._made] = _Held(np.array(slots, np.int32), self._table(slots))
+
+    def _shrink(self, number: int) -> None:
+        held = self._held.pop(number)
+        left = held.slots[self._columns.table[held.slots] == number]
+        if len(left):
+            self._held[number] = _Held(left, self._table(left.tolist()))
+
+    def _table(self, slots: list[int]) -> SeriesTable:
+        series = map(self._series.__getitem__, slots)
+        return SeriesTable(one for one in series if one is not None)

@@ -1,0 +1,25 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def vectors() -> Path:
+    """The folder of test vectors from other projects: ``EBBTIDE_VECTORS``, else beside the repository.
+
+    Skips where it is absent; fails there when EBBTIDE_REAL=1 or CI is set, because then it is required.
+    """
+    folder = Path(os.environ.get("EBBTIDE_VECTORS") or _ROOT.parent / "shared" / "vectors")
+    if folder.is_dir():
+        return folder
+    reason = f"no test vectors in {folder}: set EBBTIDE_VECTORS to the folder that holds them"
+    if os.environ.get("EBBTIDE_REAL") == "1" or os.environ.get("CI"):
+        pytest.fail(f"{reason} (required when EBBTIDE_REAL=1 or CI is set)")
+    pytest.skip(reason)
