@@ -1,7 +1,7 @@
 """The public face: everything a plugin needs. Re-exports, and runs the command for ``python -m ebbtide``."""
 
 from agent.batch import STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
-from agent.http import Answer, Client, Fault, Response, deadline, safe_url
+from agent.http import USER_AGENT, Answer, Client, Fault, Response, deadline, safe_url
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
 from agent.parts import Part, part_of
 from agent.plugin import (
@@ -35,11 +35,13 @@ from agent.series import (
     Target,
 )
 from agent.settings import BasicAuth, Duration, Secret, Settings, Size, Tls, option
+from agent.tls import files_stamp, reason
 
 __all__ = [
     "AGENT_SCOPE",
     "EMPTY_RESOURCE",
     "STALE_NAN",
+    "USER_AGENT",
     "Answer",
     "AttributeValue",
     "BasicAuth",
@@ -84,8 +86,10 @@ __all__ = [
     "TooLarge",
     "ValueProcessor",
     "deadline",
+    "files_stamp",
     "option",
     "part_of",
+    "reason",
     "safe_url",
     "stale_mask",
 ]

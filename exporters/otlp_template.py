@@ -23,7 +23,7 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import AGENT_SCOPE, Batch, Owner, Resource, Scope, SeriesTable
+from ebbtide import AGENT_SCOPE, Batch, Bools, Floats, Owner, Resource, Scope, SeriesTable
 from exporters.otlp_points import Metric, Point, Scopes, group
 from exporters.protobuf import key_value, length_delimited, string_field, tag, varint
 
@@ -33,7 +33,7 @@ Words = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 
 _TEMPLATE = Owner.of("otlp template")
-_MAX_COUNT = 2.0**63  # counts above are nonsense; cut, so that the conversion to uint64 is defined
+_MAX_COUNT = 2.0**64 - 2048  # the largest double that is a uint64: what counts more is no count
 
 _CUMULATIVE = b"\x10\x02"  # aggregation_temporality = 2 in Sum and Histogram
 _MONOTONIC = b"\x18\x01"  # is_monotonic = true in Sum
@@ -133,12 +133,12 @@ class Template:
         return bytes(body)
 
     def unfit_rows(self, batch: Batch) -> Index:
-        """Return the rows of histograms and summaries whose counts are no counts (NaN, infinite) in this batch."""
+        """Return the rows of histograms and summaries whose counts are no counts (NaN, infinite, above 64 bits) in this batch."""
         unfit = []
         for shape in self._shapes:
-            counted = np.isfinite(batch.values[shape.count_rows])
+            counted = _countable(batch.values[shape.count_rows])
             if shape.histogram and shape.part_rows.shape[1]:
-                counted &= np.isfinite(batch.values[shape.part_rows]).all(axis=1)
+                counted &= _countable(batch.values[shape.part_rows]).all(axis=1)
             if not counted.all():
                 bad = ~counted & ~_stale_rows(batch, shape.count_rows)
                 for rows in (
@@ -176,7 +176,11 @@ class Template:
             words[shape.tails[:, None] + holes] = parts_out
 
 
-def _stale_rows(batch: Batch, rows: Index) -> npt.NDArray[np.bool_]:
+def _countable(values: Floats) -> Bools:
+    return np.isfinite(values) & (values <= _MAX_COUNT)
+
+
+def _stale_rows(batch: Batch, rows: Index) -> Bools:
     return np.zeros(len(rows), np.bool_) if batch.stale is None else batch.stale[rows]
 
 
@@ -312,7 +316,7 @@ def _shape(data: str, points: list[tuple[Point, int]]) -> _Shape:
         count_rows=np.array([point.row for point, _ in points], np.intp),
         sum_rows=np.array([point.sum_row for point, _ in points] if with_sum else [], np.intp),
         part_rows=np.array([[point.parts[k] for k in sorted(point.parts)] for point, _ in points], np.intp).reshape(
-            -1, parts
+            len(points), parts
         ),
         tails=np.array([at for _, at in points], np.intp),
         parts_at=parts_at,

@@ -58,7 +58,7 @@ class FederateSettings(PollingSettings):
 class Federate(PollingReceiver[FederateSettings]):
     """Polls `/federate` of a Prometheus server and gives back types, histograms, start times and ends of series."""
 
-    Settings: ClassVar[type[FederateSettings]] = FederateSettings  # type: ignore[assignment]
+    Settings: ClassVar[type[FederateSettings]] = FederateSettings
 
     def __init__(self, settings: FederateSettings | None = None, context: Context | None = None):
         super().__init__(settings, context)

@@ -59,10 +59,8 @@ class Columns:
         self._free += slots
 
     def _clear(self, slots: npt.NDArray[np.intp]) -> None:
-        for column in (self.used, self.alive, self.cumulative):
-            column[slots] = False
-        for column in (self.seen_poll, self.quiet_since, self.start):
-            column[slots] = 0
+        self.used[slots] = self.alive[slots] = self.cumulative[slots] = False
+        self.seen_poll[slots] = self.quiet_since[slots] = self.start[slots] = 0
         self.sent[slots] = self.seen[slots] = NEVER
         self.away[slots] = PRESENT
         self.fate[slots] = POINTS

@@ -1,0 +1,1 @@
+"""What a sample costs, stage by stage."""

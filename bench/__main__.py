@@ -1,0 +1,36 @@
+"""The cost sheet: ``python -m bench`` measures, prints and writes ``bench/COSTS.md``."""
+
+from __future__ import annotations
+
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+
+from bench import costs, memory
+
+_HEAD = """\
+# What a sample costs
+
+Written by `make bench`. ns of CPU per sample on one core, medians over polls; lines of 490 bytes, 31 samples a route
+(`bench/pages.py`). Machines differ and are noisy: compare columns with each other, and versions side by side.
+
+- `inflate` gunzip of the answer · `skeleton` lines matched, numbers read · `memory` repeats, torn histograms, start times,
+  staleness, tables · `resource` the processor of that name · `template` OTLP bytes · `gzip` of the request.
+- A sample of a histogram counts as one: 28 of the 31.
+"""
+
+
+def main() -> None:
+    """Measure, print, write."""
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
+    )
+    text = f"{_HEAD}\nMachine: {machine}.\n\n{costs.main()}\n\n{memory.main()}\n"
+    print(text)
+    (Path(__file__).parent / "COSTS.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()

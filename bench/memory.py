@@ -1,0 +1,73 @@
+"""Bytes of memory per series, and what a page of 100 MB takes: each in a process of its own, by its resident set."""
+
+from __future__ import annotations
+
+import gc
+import gzip
+import multiprocessing
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+from bench.pages import START_MS, Mesh
+
+_SIZES = (20_000, 60_000)
+_LARGE = 204_000  # samples of a page of 100 MB
+
+
+def _resident() -> int:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def _held(samples: int, results: Any) -> None:
+    """The resident set after a few polls, everything that polls hold for a while included."""
+    from bench.costs import Chain, Costs
+
+    mesh, chain = Mesh(samples), Chain()
+    for poll in range(4):
+        chain.poll(gzip.compress(mesh.page(), 1), (START_MS + 5000 * (poll + 1)) * 10**6, Costs(mesh.samples))
+    gc.collect()
+    results.put((mesh.samples, _resident()))
+
+
+def _large_page(samples: int, results: Any) -> None:
+    from bench.costs import Chain, Costs
+
+    page = Mesh(samples).page()
+    size, body = len(page), gzip.compress(page, 1)
+    del page
+    gc.collect()
+    chain, before = Chain(), _resident()
+    began = time.perf_counter()
+    chain.poll(body, START_MS * 10**6, Costs(samples))
+    seconds = time.perf_counter() - began
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    results.put((size, seconds, peak, before))
+
+
+def _alone(work: Callable[..., None], *args: Any) -> tuple[Any, ...]:
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    process = context.Process(target=work, args=(*args, results))
+    process.start()
+    found: tuple[Any, ...] = results.get()
+    process.join()
+    return found
+
+
+def main() -> str:
+    """Measure; returns Markdown."""
+    (small, with_small), (large, with_large) = (_alone(_held, samples) for samples in _SIZES)
+    size, seconds, peak, before = _alone(_large_page, _LARGE)
+    return (
+        f"- Memory per series: {(with_large - with_small) / (large - small):,.0f} bytes "
+        f"(resident set with {large:,} series less that with {small:,}).\n"
+        f"- A page of {size / 1e6:,.0f} MB, every series never seen before: {seconds:.1f} s, "
+        f"peak resident set {peak / 1e6:,.0f} MB (of which {before / 1e6:,.0f} MB before it came)."
+    )
+
+
+if __name__ == "__main__":
+    print(main())

@@ -1,0 +1,208 @@
+"""The exporter "otlp": to any OTLP destination, over HTTP (protobuf or JSON) or by gRPC.
+
+Strategy. A thin shell over parts that do no IO: the template encodes, a form joins and cuts, a codec compresses once,
+a sender (``otlp_http``, ``otlp_grpc``) does one exchange, and ``otlp_answers`` judges it. What the file leaves open the
+environment's OTEL_EXPORTER_OTLP_* say, by their own rules (``otlp_env``).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Literal
+from urllib.parse import SplitResult, urlsplit, urlunsplit
+
+from ebbtide import (
+    USER_AGENT,
+    Batch,
+    ConfigError,
+    Context,
+    Duration,
+    Exporter,
+    Payload,
+    Secret,
+    Settings,
+    Size,
+    Tls,
+    TooLarge,
+    option,
+)
+from exporters.otlp_env import DEFAULT_HTTP, METRICS_PATH, Compression, Environment, read_environment
+from exporters.otlp_forms import Form, JsonForm, ProtobufForm
+from exporters.otlp_grpc import GrpcSender
+from exporters.otlp_http import HttpSender
+from exporters.otlp_seal import Codec, codec
+from exporters.otlp_template import encode
+
+DEFAULT_GRPC_PORTS = {"http": 4317, "https": 443}
+MAX_WARNINGS = 10  # different warnings of one destination that are logged
+
+# OpenTelemetry specification, protocol/exporter.md, "User Agent": a product may precede the exporter's own identifier.
+OTLP_USER_AGENT = f"{USER_AGENT} OTel-OTLP-Exporter-Python/{USER_AGENT.partition('/')[2]}"
+
+
+class OtlpSettings(Settings):
+    """Options of the exporter "otlp". What is absent is taken from OTEL_EXPORTER_OTLP_[METRICS_]* where those are set."""
+
+    endpoint: str | None = option(
+        None,
+        "URL of the destination. http: a path of \"\" or \"/\" becomes /v1/metrics, any other is used as it is; "
+        "default http://localhost:4318. grpc: http:// is plain, https:// is TLS; default http://localhost:4317.",
+    )  # fmt: skip
+    protocol: Literal["http/protobuf", "http/json", "grpc"] = option("http/protobuf", "How requests are sent.")
+    headers: dict[str, Secret] = option(
+        {}, "Headers (gRPC: metadata) of every request, added to those of the environment."
+    )
+    compression: Literal["none", "gzip", "zstd"] | None = option(
+        None, 'How requests are compressed; "zstd" over http only. Default: "gzip" over http, "none" by grpc.'
+    )
+    timeout: Duration = option("10s", "Deadline of one request, from connecting to the end of the answer.")
+    tls: Tls | None = option(None, "TLS of an https:// endpoint.")
+    max_request: Size = option("64MiB", "Largest request before compression: a hard bound over `batch.max_bytes`.")
+    max_response: Size = option("4MiB", "Largest answer, inflated; a larger one is a failure that is not retried.")
+
+
+class Otlp(Exporter[OtlpSettings]):
+    """Sends points to an OTLP destination: a Collector, or a backend."""
+
+    Settings = OtlpSettings
+
+    def __init__(
+        self,
+        settings: OtlpSettings | None = None,
+        context: Context | None = None,
+        environ: Mapping[str, str] = os.environ,
+    ):
+        super().__init__(settings, context)
+        environment = read_environment(environ)
+        for warning in environment.warnings:
+            self.context.log.warning("%s", warning)
+        plan = _Plan(self.settings, environment)
+        self._form: Form = JsonForm() if plan.protocol == "http/json" else ProtobufForm()
+        # By gRPC the channel compresses each message itself: bodies are held plain.
+        self._codec: Codec = codec("none" if plan.protocol == "grpc" else plan.compression)
+        self._sender: HttpSender | GrpcSender = (
+            plan.grpc_sender() if plan.protocol == "grpc" else plan.http_sender(self._form, self._codec)
+        )
+        self._warned: set[str] = set()
+
+    @property
+    def max_request(self) -> int:
+        """Bytes of the largest request before compression."""
+        return self.settings.max_request
+
+    def encode(self, batch: Batch) -> Iterable[Payload]:
+        """Encode as one request, in the form in which it will be sent but for compression."""
+        encoded = encode(batch)
+        if encoded.incomplete:
+            self.counts.dropped["incomplete"] += encoded.incomplete
+        if encoded.points:
+            yield Payload(b"", self._form.make(encoded.body), encoded.points, encoded.samples)
+
+    def join(self, bodies: list[bytes]) -> bytes:
+        """Make one request of several, in order."""
+        return self._form.join(bodies)
+
+    def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
+        """Cut by resource, metric and point, in order, into requests of at most ``max_bytes`` and ``max_request``."""
+        return self._form.cut(payload, min(max_bytes, self.max_request))
+
+    def seal(self, body: bytes) -> bytes:
+        """Compress."""
+        return self._codec.compress(body)
+
+    def unseal(self, body: bytes) -> bytes:
+        """Decompress."""
+        return self._codec.decompress(body)
+
+    async def send(self, payload: Payload) -> None:
+        """Send one request; raise what the answer means."""
+        if self._codec.size(payload.body) > self.max_request:
+            raise TooLarge(f"the request is larger than `max_request`, {self.max_request} bytes")
+        warning = await self._sender.send(payload)
+        if warning and warning not in self._warned and len(self._warned) < MAX_WARNINGS:
+            self._warned.add(warning)
+            self.context.log.warning("exporter %s: %s", self.context.id, warning)
+
+    async def aclose(self) -> None:
+        """Let go of connections."""
+        await self._sender.aclose()
+
+
+class _Plan:
+    """The settings, with what they leave open filled in from the environment; raises ConfigError."""
+
+    def __init__(self, settings: OtlpSettings, environment: Environment):
+        given = settings.model_fields_set
+        self._settings = settings
+        self._environment = environment
+        self.protocol = settings.protocol if "protocol" in given else environment.protocol or settings.protocol
+        self.timeout = settings.timeout if "timeout" in given else environment.timeout or settings.timeout
+        usual: Compression = "none" if self.protocol == "grpc" else "gzip"
+        self.compression: Compression = settings.compression or environment.compression or usual
+        if self.protocol == "grpc" and self.compression == "zstd":
+            raise ConfigError(
+                'cannot compress with zstd by gRPC; use "gzip" or "none", or http/protobuf', "compression"
+            )
+        self.headers = {name: Secret(value) for name, value in environment.headers.items()}
+        self.headers.update((name.lower(), value) for name, value in settings.headers.items())
+        self.tls = settings.tls or Tls(
+            ca_file=environment.certificate,
+            cert_file=environment.client_certificate,
+            key_file=environment.client_key,
+        )
+
+    def http_sender(self, form: Form, codec: Codec) -> HttpSender:
+        """Return the sender for OTLP over HTTP."""
+        url = self._settings.endpoint
+        if url is None:
+            self._split(self._environment.endpoint or DEFAULT_HTTP)
+            url = self._environment.http_url()
+        else:
+            parts = self._split(url)
+            if parts.path in ("", "/"):
+                url = urlunsplit(parts._replace(path=f"/{METRICS_PATH}"))
+        return HttpSender(
+            url,
+            content_type=form.content_type,
+            content_encoding=codec.encoding,
+            headers=self.headers,
+            tls=self.tls,
+            timeout=self.timeout,
+            max_response=self._settings.max_response,
+            user_agent=OTLP_USER_AGENT,
+        )
+
+    def grpc_sender(self) -> GrpcSender:
+        """Return the sender for OTLP by gRPC."""
+        parts = self._split(self._settings.endpoint or self._environment.grpc_url())
+        if parts.path not in ("", "/") or parts.query or parts.username:
+            raise ConfigError(
+                "cannot use this endpoint by gRPC: it has more than scheme, host and port; remove the rest", "endpoint"
+            )
+        host = parts.hostname or ""
+        host = f"[{host}]" if ":" in host else host
+        return GrpcSender(
+            f"{host}:{parts.port or DEFAULT_GRPC_PORTS[parts.scheme]}",
+            secure=parts.scheme == "https",
+            gzip=self.compression == "gzip",
+            headers=self.headers,
+            tls=self.tls,
+            timeout=self.timeout,
+            max_response=self._settings.max_response,
+            user_agent=OTLP_USER_AGENT,
+        )
+
+    def _split(self, url: str) -> SplitResult:
+        """Take the URL apart, having seen that it is one of http or https with a host. It is not shown: it may hold secrets."""
+        try:
+            parts = urlsplit(url)
+            usable = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+        except ValueError:
+            usable = False
+        if not usable:
+            source = "the option" if self._settings.endpoint else "OTEL_EXPORTER_OTLP_ENDPOINT in the environment"
+            raise ConfigError(
+                f"cannot use the endpoint given by {source}: expected http://host:port or https://host:port", "endpoint"
+            )
+        return parts

@@ -1,0 +1,1 @@
+"""What batches pass through, one file each."""

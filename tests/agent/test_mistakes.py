@@ -1,0 +1,91 @@
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import Field, ValidationError, model_validator
+
+from agent.mistakes import did_you_mean, nearest, of_validation, toml_name
+from ebbtide import Settings, option
+
+
+class Kubernetes(Settings):
+    kind: Literal["kubernetes"] = option(..., "Kind.")
+    role: Literal["pod", "service"] = option("pod", "Role.")
+
+
+class Dns(Settings):
+    kind: Literal["dns"] = option(..., "Kind.")
+    names: list[str] = option(..., "Names.", min_length=1)
+
+
+class Empty(Settings):
+    """Has no options."""
+
+
+class Example(Settings):
+    level: Literal["low", "high"] = option("low", "A choice.")
+    discovery: list[Annotated[Kubernetes | Dns, Field(discriminator="kind")]] = option([], "Tables.")
+    word: str = option("w", "A word.", min_length=1)
+    number: int = option(1, "A number.", le=9)
+    empty: Empty = option(Empty(), "Nothing.")
+
+    @model_validator(mode="after")
+    def _together(self) -> "Example":
+        if self.word == "hidden":
+            raise ValueError(f"{self.word} is not a word; write another")
+        return self
+
+
+def said(given: dict[str, Any], **more: Any) -> list[tuple[tuple[str | int, ...], str]]:
+    with pytest.raises(ValidationError) as caught:
+        Example.model_validate(given)
+    return list(of_validation(caught.value, Example, given, **more))
+
+
+@pytest.mark.parametrize(
+    ("given", "path", "text"),
+    [
+        ({"level": "hihg"}, ("level",), 'expected one of "low" or "high"; did you mean "high"?'),
+        ({"level": 3}, ("level",), 'expected one of "low" or "high", not a whole number; write it in quotes'),
+        ({"word": ""}, ("word",), "must not be empty; write some text"),
+        ({"word": "hidden"}, (), "*** is not a word; write another"),
+        ({"number": 10}, ("number",), "expected at most 9; change the number"),
+        ({"number": True}, ("number",), "expected a whole number, not true or false; write for instance number = 1"),
+        ({"empty": {"a": 1}}, ("empty", "a"), "unknown option; there are no options here, so remove it"),
+        ({"leval": 1}, ("leval",), 'unknown option; did you mean "level"?'),
+        ({"typ": 1}, ("typ",), 'unknown option; did you mean "type"?'),
+        ({"discovery": [{"kind": "dns", "names": []}]}, ("discovery", 0, "names"), "must not be empty; name at least one"),
+        ({"discovery": [{"kind": "dns"}]}, ("discovery", 0, "names"), 'required, and missing; add names = ["..."]'),
+        ({"discovery": [{"kind": "dns", "names": [], "role": "x"}]}, ("discovery", 0, "role"), 'unknown option; did you mean'),
+        ({"discovery": [{"kind": "kubernetes", "role": "x"}]}, ("discovery", 0, "role"), 'expected one of "pod" or "service"; did'),
+        ({"discovery": [{"kind": "x"}]}, ("discovery", 0), "expected a table whose kind is one of 'kubernetes', 'dns'"),
+        ({"discovery": [{}]}, ("discovery", 0), "expected a table whose kind is one of"),
+        ({"discovery": [3]}, ("discovery", 0), "expected a table"),
+    ],
+)  # fmt: skip
+def test_wording(given: dict[str, Any], path: tuple[str | int, ...], text: str) -> None:
+    found = said(given, also=("type",), secrets=("hidden",))
+    assert [where for where, _ in found if where == path]
+    assert any(sentence.startswith(text) for where, sentence in found if where == path), found
+
+
+def test_nearest() -> None:
+    assert nearest("intervall", ["url", "interval", "match"]) == "interval"
+    assert nearest("zzz", ["a", "b"]) in ("a", "b")
+    assert nearest("x", []) is None
+    assert did_you_mean("x", [], "nothing.") == "nothing."
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("a", "a string"),
+        (True, "true or false"),
+        (1, "a whole number"),
+        (0.5, "a number"),
+        ([], "a list"),
+        ({}, "a table"),
+        (None, "a date or time"),
+    ],
+)
+def test_toml_name(value: object, name: str) -> None:
+    assert toml_name(value) == name

@@ -1,0 +1,127 @@
+"""A filled template decodes equal to the request built with protobuf's classes, for any batch over any table."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+
+from agent.testing import comparable, reference_request
+from ebbtide import AGENT_SCOPE, STALE_NAN, Batch, Family, Resource, Scope, Series, SeriesTable
+from exporters.otlp_template import encode, template_of
+
+FAMILIES = [
+    Family("req_total", "counter", "{request}", "Requests."),
+    Family("open", "gauge"),
+    Family("odd", "unknown"),
+    Family("build_info", "info"),
+    Family("state", "stateset"),
+    Family("latency_ms", "histogram", "ms", "Latency."),
+    Family("latency_ms", "histogram", "s"),
+    Family("gc", "summary", "s"),
+    Family("gh", "gaugehistogram"),
+]
+BOUNDS = ["1", "1.0", "2", "5e0", "10", "+Inf", "inf", "0.5", "-3", "x", "NaN"]
+RESOURCES = [Resource.of(), Resource.of({"service.name": "web", "n": -3, "on": True, "share": 0.5, "empty": ""})]
+SCOPES = [AGENT_SCOPE, Scope.of("lib", "1", "https://x", {"k": "v"})]
+LABELS = st.dictionaries(st.sampled_from(["a", "ü", "b.c"]), st.text(max_size=4), max_size=3)
+NUMBERS = st.one_of(
+    st.integers(-5, 10**18).map(float), st.floats(), st.sampled_from([math.nan, math.inf, -math.inf, 2.0**70, 0.5])
+)
+
+
+@st.composite
+def any_series(draw: st.DrawFn) -> Series:
+    family = draw(st.sampled_from(FAMILIES))
+    labels, name = draw(LABELS), family.name
+    if family.kind in ("histogram", "summary", "gaugehistogram"):
+        role = draw(st.sampled_from(["_bucket", "_bucket", "_bucket", "_count", "_sum", ""]))
+        name += role
+        if role in ("_bucket", "") and draw(st.integers(0, 9)):
+            labels["le" if family.kind != "summary" else "quantile"] = draw(st.sampled_from(BOUNDS))
+    return Series.of(name, labels, family, draw(st.sampled_from(RESOURCES)), draw(st.sampled_from(SCOPES)))
+
+
+@st.composite
+def any_batch(draw: st.DrawFn) -> Batch:
+    series = draw(st.lists(any_series(), max_size=25, unique=True))
+    rows = len(series)
+    values = np.array(draw(st.lists(NUMBERS, min_size=rows, max_size=rows)), np.float64)
+    stale_names = draw(st.sets(st.sampled_from([family.name for family in FAMILIES]), max_size=2))
+    stale = np.array([one.family.name in stale_names for one in series], np.bool_)
+    counted = np.array([one.family.kind in ("histogram", "summary") for one in series], np.bool_)
+    values[counted & (values > 1e19)] = 1e19  # what is no count at all has a test of its own
+    values[stale] = STALE_NAN
+    # As receivers make them: one time and start for all the parts of a whole.
+    return Batch(
+        SeriesTable(series), values, np.full(rows, 10**18 + 1), np.full(rows, draw(st.sampled_from([0, 5]))), stale
+    )
+
+
+def decoded(body: bytes) -> object:
+    return comparable(ExportMetricsServiceRequest.FromString(body))
+
+
+@settings(max_examples=500, deadline=None)
+@given(any_batch())
+def test_template_equals_classes(batch: Batch) -> None:
+    encoded = encode(batch)
+    assert decoded(encoded.body) == comparable(reference_request(batch))
+    assert encoded.samples + encoded.incomplete == len(batch)
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_batch(), st.integers(0, 100))
+def test_a_template_filled_again_equals_a_cold_one(batch: Batch, shift: int) -> None:
+    encode(batch)
+    later = Batch(batch.table, np.roll(batch.values, shift), batch.times + shift, batch.starts, None)
+    cold = Batch(SeriesTable(batch.table), later.values, later.times, later.starts, None)
+    assert encode(later) == encode(cold)
+
+
+def test_the_template_is_worked_out_once() -> None:
+    table = SeriesTable([Series.of("a", {}, FAMILIES[1])])
+    assert template_of(table) is template_of(table)
+
+
+def test_segments_are_requests_of_their_own() -> None:
+    series = [Series.of("open", {"n": str(n)}, FAMILIES[1], RESOURCES[n % 2]) for n in range(6)]
+    batch = Batch(SeriesTable(series), np.arange(6.0), np.full(6, 7), None)
+    template, body = template_of(batch.table), encode(batch).body
+    assert b"".join(body[s.start : s.end] for s in template.segments) == body
+    for segment in template.segments:
+        request = ExportMetricsServiceRequest.FromString(body[segment.start : segment.end])
+        assert len(request.resource_metrics) == 1
+        assert segment.points == segment.samples == 3
+
+
+def test_large_counts_stay_exact_and_floats_keep_their_bits() -> None:
+    counter = Series.of("req_total", {}, FAMILIES[0])
+    for value in (2.0**53 - 1, 0.1, 5e-324, -0.0):
+        batch = Batch(SeriesTable([counter]), np.array([value]), np.array([1]), None)
+        request = ExportMetricsServiceRequest.FromString(encode(batch).body)
+        point = request.resource_metrics[0].scope_metrics[0].metrics[0].sum.data_points[0]
+        assert math.copysign(1, point.as_double) == math.copysign(1, value)
+        assert point.as_double == value
+
+
+@pytest.mark.parametrize("broken", [math.nan, math.inf, 2.0**70])
+def test_a_histogram_that_counts_nonsense_is_left_out_alone(broken: float) -> None:
+    def parts(label: str) -> list[Series]:
+        family = FAMILIES[5]
+        names = [("_bucket", {"le": "1"}), ("_bucket", {"le": "+Inf"}), ("_count", {}), ("_sum", {})]
+        return [Series.of(family.name + name, {"x": label, **more}, family) for name, more in names]
+
+    table = SeriesTable(parts("good") + parts("bad"))
+    batch = Batch(table, np.array([1, 2, 2, 9.5, broken, 2, 2, 9.5]), np.full(8, 5), None)
+    encoded = encode(batch)
+    assert (encoded.points, encoded.samples) == (1, 4)
+    assert encoded.incomplete == 4
+
+
+def test_an_empty_batch_is_an_empty_request() -> None:
+    assert encode(Batch(SeriesTable([]), np.empty(0), np.empty(0, np.int64))).body == b""
