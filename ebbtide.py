@@ -34,7 +34,18 @@ from agent.series import (
     SeriesTable,
     Target,
 )
-from agent.settings import BasicAuth, Duration, Secret, Settings, Size, Tls, option
+from agent.settings import (
+    BasicAuth,
+    Duration,
+    OptionError,
+    PositiveDuration,
+    PositiveSize,
+    Secret,
+    Settings,
+    Size,
+    Tls,
+    option,
+)
 from agent.tls import files_stamp, reason
 
 __all__ = [
@@ -60,9 +71,12 @@ __all__ = [
     "Floats",
     "Ints",
     "Kind",
+    "OptionError",
     "Owner",
     "Part",
     "Payload",
+    "PositiveDuration",
+    "PositiveSize",
     "Processor",
     "ProcessorCounts",
     "ReceiveError",

@@ -73,6 +73,7 @@ class Backlog:
         self._pending: list[Payload] = []
         self._pending_bytes = 0
         self._pending_since = 0.0
+        self._pending_serial = 0
         self._serial = 0
         self._taken = 0
 
@@ -105,6 +106,7 @@ class Backlog:
             self.seal()
         if not self._pending:
             self._pending_since = now
+        self._pending_serial = self._serial
         self._pending.append(payload)
         self._pending_bytes += len(payload.body)
         self.bytes += len(payload.body)
@@ -128,7 +130,7 @@ class Backlog:
         body = bodies[0] if len(bodies) == 1 else self._exporter.join(bodies)
         points = sum(payload.points for payload in payloads)
         key = keys.pop() if len(keys) == 1 else b""
-        return self._sealed(Payload(key, body, points, samples), self._pending_since, self._serial)
+        return self._sealed(Payload(key, body, points, samples), self._pending_since, self._pending_serial)
 
     def _sealed(self, payload: Payload, born: float, serial: int, whole: bool = False) -> Request:
         body = self._exporter.seal(payload.body)

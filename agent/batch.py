@@ -97,7 +97,7 @@ class Batch:
         if self.extras:
             extras = {new: self.extras[old] for new, old in enumerate(index.tolist()) if old in self.extras}
         return Batch(
-            self.table.take(index.tolist()) if table is None else table,
+            self.table.take(index) if table is None else table,
             self.values[index],
             self.times[index],
             self.starts[index],

@@ -56,6 +56,7 @@ class Outbox:
         self._turn = trio.Lock()  # offers wait for room one after the other
         self._closing = False
         self._unbounded = False
+        self._seen_bytes = 0
         self._backoff = 0.0
         self._not_before = 0.0
         self._failures = 0
@@ -137,7 +138,7 @@ class Outbox:
             backlog.expire(now)
             if not backlog.requests and (self._closing or now >= backlog.linger_ends):
                 backlog.seal()
-            self._room.unpark_all()
+            self._tell_room()
             if backlog.requests and now >= self._not_before:
                 return backlog.requests[0]
             if self._closing and not backlog.requests:
@@ -145,6 +146,12 @@ class Outbox:
             resumes = self._not_before if backlog.requests else backlog.linger_ends
             with trio.move_on_at(min(resumes, backlog.expires)):
                 await self._work.park()
+
+    def _tell_room(self) -> None:
+        """Wake offers where there may be room; never for nothing, since they wake the sender in turn."""
+        if self._backlog.bytes != self._seen_bytes:
+            self._seen_bytes = self._backlog.bytes
+            self._room.unpark_all()
 
     async def _attempt(self, request: Request) -> None:
         """Send the first request once, and act on the answer."""

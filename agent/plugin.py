@@ -189,6 +189,11 @@ class SeriesProcessor(Processor[S]):
         return batch if plan.table is batch.table else batch.but(table=plan.table)
 
     def _plan(self, table: SeriesTable) -> _Plan:
+        if table.origin is not None:
+            whole, rows = table.origin
+            plan = whole.derive(self.owner, self._plan)
+            if plan.rows is None:  # row by row: what was taken from one side can be taken from the other
+                return _Plan(table if plan.table is whole else plan.table.take(rows), None, ())
         owner, map_series = self.owner, self.map_series
         mapped = [series.derive(owner, map_series) for series in table.series]
         first: dict[Series, int] = {}

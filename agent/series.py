@@ -12,6 +12,9 @@ import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
+import numpy as np
+import numpy.typing as npt
+
 Kind = Literal["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"]
 AttributeValue = str | bool | int | float
 
@@ -289,14 +292,20 @@ class Series(Derivable):
 
 
 class SeriesTable(Derivable):
-    """An ordered, immutable set of rows, one series each."""
+    """An ordered, immutable set of rows, one series each.
 
-    __slots__ = ("series",)
+    ``origin`` is the table that this one was taken from and the rows that were taken, so that what follows from it can
+    be made by taking, too. It is never itself taken from another.
+    """
+
+    __slots__ = ("origin", "series")
 
     series: tuple[Series, ...]
+    origin: tuple[SeriesTable, npt.NDArray[np.intp]] | None
 
     def __init__(self, series: Iterable[Series]):
         self.series = tuple(series)
+        self.origin = None
         self._derived = ()
 
     def __len__(self) -> int:
@@ -305,7 +314,10 @@ class SeriesTable(Derivable):
     def __iter__(self) -> Iterator[Series]:
         return iter(self.series)
 
-    def take(self, rows: Iterable[int]) -> SeriesTable:
+    def take(self, rows: npt.NDArray[np.intp] | Sequence[int]) -> SeriesTable:
         """Return a new table of these rows, in this order."""
-        series = self.series
-        return SeriesTable(series[row] for row in rows)
+        index = np.asarray(rows, np.intp)
+        taken = SeriesTable(map(self.series.__getitem__, index.tolist()))
+        table, within = self.origin or (self, None)
+        taken.origin = table, index if within is None else within[index]
+        return taken

@@ -68,7 +68,7 @@ def _zstd() -> Any:
         from compression import zstd  # type: ignore[import-not-found,unused-ignore]  # Python 3.14
     except ImportError:
         try:
-            from backports import zstd  # type: ignore[import-not-found,unused-ignore,no-redef]
+            from backports import zstd  # type: ignore[import-not-found,import-untyped,unused-ignore,no-redef]
         except ImportError:
             raise ConfigError(
                 "cannot compress with zstd: no library for it is installed; run: pip install 'ebbtide[zstd]'",

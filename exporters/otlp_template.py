@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ebbtide import AGENT_SCOPE, Batch, Bools, Floats, Owner, Resource, Scope, SeriesTable
-from exporters.otlp_points import Metric, Point, Scopes, group
+from exporters.otlp_points import Metric, Point, Scopes, group, take
 from exporters.protobuf import key_value, length_delimited, string_field, tag, varint
 
 __all__ = ["Encoded", "Segment", "Template", "encode", "template_of"]
@@ -104,7 +104,8 @@ class Template:
 
     def __init__(self, table: SeriesTable):
         writer = _Writer()
-        self.segments = [writer.resource(resource, scopes) for resource, scopes in group(table).items()]
+        self.groups = _groups(table)
+        self.segments = [writer.resource(resource, scopes) for resource, scopes in self.groups.items()]
         self.body = b"".join(writer.out)
         self.points = sum(segment.points for segment in self.segments)
         self.samples = sum(segment.samples for segment in self.segments)
@@ -174,6 +175,14 @@ class Template:
         if parts_out.shape[1]:
             holes = np.arange(parts_out.shape[1]) * shape.stride + shape.parts_at
             words[shape.tails[:, None] + holes] = parts_out
+
+
+def _groups(table: SeriesTable) -> dict[Resource, Scopes]:
+    """Group the rows of a table into points; those of a table that was taken from another are taken from its points."""
+    if table.origin is None:
+        return group(table)
+    whole, rows = table.origin
+    return take(template_of(whole).groups, rows, len(whole))
 
 
 def _countable(values: Floats) -> Bools:

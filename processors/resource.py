@@ -1,27 +1,57 @@
-"""Who speaks: from the labels that Prometheus put on a series to the resource that OpenTelemetry wants.
+"""Who speaks: moves a series' target labels to its resource, under OpenTelemetry's names.
 
-A federated series carries two kinds of labels in one heap: those of its target (which pod, which workload) and those
-that the proxy wrote. Where the receiver knows the target, its labels are told apart exactly; else by the built-in list of
-the names that proxies write. Profile "otel": the workload is the resource. Profile "prometheus": only job and instance
-go to the resource, so that a Prometheus behind OTLP rebuilds the labels that Linkerd's dashboards ask for. "none": nothing.
+Strategy. The labels that Prometheus put on every series of a target say whom it was scraped from; those that the target
+wrote itself say what is measured. The first belong on the resource, the second on the point. Where the target's own
+labels are known (``series.target``), nothing is guessed: labels that are the target's by name and value move. Elsewhere
+a list of the names that Linkerd writes itself decides, and a series scraped from a pod keeps on the point what is on
+the list. The list is an approximation: a release that writes a new name puts it on the resource.
 
-Sources: OpenTelemetry semantic conventions for service and k8s; specification, "Prometheus and OpenMetrics
-Compatibility", Resource Attributes and Instrumentation Scope; linkerd2's viz chart for the target labels.
+Profile "otel" is linkerd.io's workload as OpenTelemetry's resource:
+
+- Every job: ``instance`` -> service.instance.id, server.address and server.port; ``job`` -> prometheus.job; the owner
+  (``deployment``, ...), ``namespace`` and ``pod`` -> k8s.*. ``service.name`` is the owner, else the pod, else
+  ``component``, else the job, else "unknown_service".
+- Proxies (job "linkerd-proxy", or one that ends in "/linkerd-proxy", or any with the label ``control_plane_ns``, which
+  every proxy has): labels of Linkerd -> linkerd.*; any other -> k8s.pod.label.<name>, because Linkerd's configuration
+  copies all labels of the pod. Prometheus' external labels cannot be told from those; a cluster's name is best set by
+  the option ``attributes``. ``pod_template_hash`` only repeats part of the pod's name and is dropped.
+- Linkerd's controllers have ``component``, the container's name. In the fallback only it, ``job`` and ``instance`` move:
+  a ``namespace`` or ``pod`` there is what the series is about.
+- Other jobs: ``container`` and ``node`` -> k8s.*; further target labels move under their own names. In the fallback
+  only the names that have a place under k8s.* and ``component`` move.
+
+Profile "prometheus" takes ``job`` and ``instance`` alone, so that converters to Prometheus rebuild every label.
+
+A series that has a resource already keeps it; only the configured attributes are set on it.
+Sources: OpenTelemetry, "Prometheus and OpenMetrics compatibility" and the semantic conventions for service and k8s;
+linkerd2, viz/charts/linkerd-viz/templates/prometheus.yaml.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from ipaddress import ip_address
-from typing import ClassVar, Literal
+import ipaddress
+import math
+import re
+import weakref
+from bisect import bisect_left
+from collections.abc import Container, Iterator, Mapping
+from typing import Annotated, Literal, NamedTuple
 
-from pydantic import StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator
 
-from ebbtide import AttributeValue, Scope, Series, SeriesProcessor, Settings, Target, option
-from ebbtide import Resource as ResourceIdentity
+import ebbtide
+from ebbtide import EMPTY_RESOURCE, AttributeValue, Context, Scope, Series, SeriesProcessor, Target, option
 
-# Owner labels of the viz chart, in the order in which they name the workload.
-OWNERS = {
+Labels = tuple[str, ...]  # flat and sorted: name, value, name, value, ...
+Pairs = frozenset[tuple[str, str]]
+
+UNKNOWN_SERVICE = "unknown_service"
+_SCOPE = "otel_scope_"
+_EXPORTED = "exported_"
+_SCOPE_FIELDS = ("name", "version", "schema_url")
+_INT64 = range(-(2**63), 2**63)
+
+_OWNERS = {
     "deployment": "k8s.deployment.name",
     "statefulset": "k8s.statefulset.name",
     "daemonset": "k8s.daemonset.name",
@@ -30,207 +60,249 @@ OWNERS = {
     "cronjob": "k8s.cronjob.name",
     "k8s_job": "k8s.job.name",
 }
-_LINKERD = {
+_PLACES = {"namespace": "k8s.namespace.name", "pod": "k8s.pod.name"} | _OWNERS
+_PROXY_NAMES = _PLACES | {
     "control_plane_ns": "linkerd.control_plane.namespace",
     "workload_ns": "linkerd.workload.namespace",
     "control_plane_component": "linkerd.control_plane.component",
     "extension": "linkerd.extension",
 }
-_DROPPED = frozenset(("pod_template_hash",))  # says nothing that the pod's name does not
-_POD_LABEL = "k8s.pod.label."
+_CONTROLLER_NAMES = _PLACES | {"component": "k8s.container.name"}
+_OTHER_NAMES = _PLACES | {"container": "k8s.container.name", "node": "k8s.node.name"}
+_SERVICE_NAMES = (*_OWNERS, "pod", "component", "job")  # first that is there
+_DROPPED = frozenset(("pod_template_hash",))
+
 _PROXY_JOB = "linkerd-proxy"
-_KNOWN = frozenset((*OWNERS, *_LINKERD, "job", "instance", "namespace", "pod", "component"))
+_CONTROLLER_JOBS = ("linkerd-controller", "linkerd-multicluster-controller", "linkerd-service-mirror")
+_CONTROLLER_JOB = frozenset(("job", "instance", "component"))
+_ANY_JOB = _CONTROLLER_JOB | _OTHER_NAMES.keys()
 
-# What linkerd2-proxy writes itself: the fallback where a target's labels are not known.
-_NATIVE = frozenset(
-    [
-        "authority",
-        "direction",
-        "peer",
-        "target_addr",
-        "target_ip",
-        "target_port",
-        "target_name",
-        "tls",
-        "no_tls_reason",
-        "client_id",
-        "server_id",
-        "sni",
-        "dst",
-        "addr",
-        "status_code",
-        "http_status",
-        "status",
-        "grpc_status",
-        "classification",
-        "error",
-        "errno",
-        "le",
-        "quantile",
-        "op",
-        "zone_locality",
-        "endpoint_state",
-        "result",
-        "protocol",
-        "name",
-        "ready",
-        "skipped",
-        "hostname",
-        "session_protocol",
-        "date",
-        "git_sha",
-        "profile",
-        "vendor",
-        "version",
-        "logical",
-        "concrete",
-        "client",
-        "record_type",
-    ]
-)
-_NATIVE_PREFIXES = ("srv_", "authz_", "route_", "parent_", "backend_", "ratelimit_", "rt_", "dst_", "tls_", "exported_")
-# Names that both proxies and pods use: native on these families only.
+# Labels that proxies write themselves. The first are theirs wherever they stand, the others on some families only.
+_NATIVE = frozenset((
+    "addr", "authority", "classification", "client_id", "concrete", "direction", "dst", "endpoint_state", "errno",
+    "grpc_status", "hostname", "http_status", "le", "logical", "no_tls_reason", "op", "peer", "quantile", "result",
+    "server_id", "sni", "status", "status_code", "target_addr", "target_ip", "target_name", "target_port", "tls",
+    "zone_locality",
+))  # fmt: skip
+_NATIVE_PREFIXES = ("srv_", "authz_", "route_", "parent_", "backend_", "ratelimit_", "rt_", "dst_", _EXPORTED)
 _NATIVE_ON = {
-    "version": ("proxy_build_info",),
-    "date": ("proxy_build_info",),
-    "name": ("stack_",),
-    "protocol": ("stack_", "outbound_tcp_protocol_", "outbound_tcp_detect_", "inbound_tcp_detect_"),
-    "error": (
-        "response_total", "route_response_total", "route_actual_response_total", "control_response_total", "inbound_",
-        "outbound_",
-    ),
-}  # fmt: skip
+    label: re.compile(families)
+    for labels, families in {
+        "date git_sha profile vendor version": "proxy_build_info",
+        "tls_fips tls_key_provider tls_kx_groups tls_rand tls_suites": "rustls_info",
+        "name": "stack_.*",
+        "protocol": "stack_.*|outbound_tcp_protocol_connections_total",
+        "ready": "stack_poll_.*",
+        "skipped": "route_retryable_total",
+        "client record_type": "control_dns_resolutions_total",
+        "session_protocol": "inbound_tcp_transport_header_connections_total",
+        "error": ".*_errors_total|(?:.*_)?response_total|.*_statuses_total|.*_close_total",
+    }.items()
+    for label in labels.split()
+}
+
+_Class = Literal["proxy", "controller", "other"]
 
 
-class ResourceSettings(Settings):
-    """Options of the `resource` processor."""
+def _attributes(attributes: dict[str, AttributeValue]) -> dict[str, AttributeValue]:
+    for name, value in attributes.items():
+        if not name:
+            raise ValueError("an attribute has no name; give it one")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError("a number is not finite; write a finite one, or a string")
+        if isinstance(value, int) and value not in _INT64:
+            raise ValueError("a whole number does not fit 64 bits; write it as a string")
+    return attributes
+
+
+class ResourceSettings(ebbtide.Settings):
+    """Who speaks."""
 
     profile: Literal["otel", "prometheus", "none"] = option(
         "otel",
-        'How labels become a resource. "otel": the workload is the resource. "prometheus": job and instance only, for a '
-        'round trip into a Prometheus. "none": labels stay what they are.',
+        '"otel": the workload is the resource. "prometheus": `job` and `instance` are, every other label stays, for '
+        'a round trip into a Prometheus. "none": all labels stay on the points.',
     )
-    attributes: dict[str, StrictStr | StrictBool | StrictInt | StrictFloat] = option(
-        {}, "Attributes to set on every resource, such as `k8s.cluster.name`; they win over what labels say."
+    attributes: Annotated[dict[str, AttributeValue], AfterValidator(_attributes)] = option(
+        {}, "Set on every resource, before all else that would.", examples=[{"k8s.cluster.name": "north"}]
     )
 
 
 class Resource(SeriesProcessor[ResourceSettings]):
-    """Moves the labels of a series' target to its resource, by the profile."""
+    """Moves the labels of the target to the resource, by the profile chosen."""
 
-    Settings: ClassVar[type[ResourceSettings]] = ResourceSettings
+    Settings = ResourceSettings
+
+    def __init__(self, settings: ResourceSettings | None = None, context: Context | None = None):
+        super().__init__(settings, context)
+        self._profile = self.settings.profile
+        self._configured = dict(self.settings.attributes)
+        self._key = self.owner
+        # Resources by the labels they are made of: weak, like all interning.
+        self._made: weakref.WeakValueDictionary[Labels, ebbtide.Resource] = weakref.WeakValueDictionary()
 
     def map_series(self, series: Series) -> Series:
-        """Return the series with its resource, the labels that are its own, and its scope."""
-        scope, flat = _scope(series)
-        if self.settings.profile == "none":
-            resource = self._resource({})
-        elif self.settings.profile == "prometheus":
-            own, rest = _split(flat, lambda name, _: name in ("job", "instance"))
-            resource, flat = self._resource(dict(_service(own, own.get("job")))), rest
+        """Return the series with its resource and scope, and without the labels that they came from."""
+        flat, scope = _take_scope(series.flat, series.scope)
+        if series.resource is not EMPTY_RESOURCE:
+            resource = ebbtide.Resource.of(dict(series.resource.attributes) | self._configured)
+        elif self._profile == "otel" and series.target is not None:
+            whole = series.target.derive(self._key, self._whole)
+            kept = _without(flat, whole.pairs)
+            if len(kept) + len(series.target.flat) == len(flat):
+                resource = whole.resource
+            else:  # something between changed the target's labels: the resource says what is left of them
+                resource = self._resource(_only(flat, whole.pairs))
+            flat = kept
+        elif self._profile == "otel":
+            pairs = _fallback(series.name, flat)
+            flat, resource = _without(flat, pairs), self._resource(_only(flat, pairs))
+        elif self._profile == "prometheus":
+            pairs = frozenset((("job", series.label("job")), ("instance", series.label("instance"))))
+            flat, resource = _without(flat, pairs), self._resource(_only(flat, pairs))
         else:
-            resource, flat = self._workload(series, flat)
+            resource = self._resource(())
         return Series.flat_of(series.name, flat, series.family, resource, scope)
 
-    def _workload(self, series: Series, flat: tuple[str, ...]) -> tuple[ResourceIdentity, tuple[str, ...]]:
-        target = series.target
-        if target is None:
-            labels, rest = _split(flat, _fallback(series))
-            return self._resource(dict(_attributes(labels))), rest
-        own = _pairs(target.flat)
-        labels, rest = _split(flat, lambda name, value: own.get(name) == value)
-        if len(labels) == len(own):
-            return target.derive(self.owner, self._of_target), rest
-        return self._resource(dict(_attributes(labels))), rest
+    def _whole(self, target: Target) -> _Whole:
+        return _Whole(frozenset(_pairs(target.flat)), self._resource(target.flat))
 
-    def _of_target(self, target: Target) -> ResourceIdentity:
-        return self._resource(dict(_attributes(_pairs(target.flat))))
-
-    def _resource(self, attributes: dict[str, AttributeValue]) -> ResourceIdentity:
-        return ResourceIdentity.of({**attributes, **self.settings.attributes})
+    def _resource(self, moved: Labels) -> ebbtide.Resource:
+        """Return the resource of the labels that move."""
+        resource = self._made.get(moved)
+        if resource is None:
+            attributes = _PROFILES[self._profile](dict(_pairs(moved))) | self._configured
+            resource = self._made[moved] = ebbtide.Resource.of(attributes)
+        return resource
 
 
-def _pairs(flat: tuple[str, ...]) -> dict[str, str]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))
+class _Whole(NamedTuple):
+    """A target's labels as pairs, and the resource of all of them."""
+
+    pairs: Pairs
+    resource: ebbtide.Resource
 
 
-def _split(flat: tuple[str, ...], moves: Callable[[str, str], bool]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """Return the labels that move to the resource, and the flat rest."""
-    moved: dict[str, str] = {}
-    rest: list[str] = []
-    for index in range(0, len(flat), 2):
-        name, value = flat[index], flat[index + 1]
-        if moves(name, value):
-            moved[name] = value
-        else:
-            rest += (name, value)
-    return moved, tuple(rest)
+def _pairs(flat: Labels) -> Iterator[tuple[str, str]]:
+    texts = iter(flat)
+    return zip(texts, texts, strict=True)
 
 
-def _service(labels: dict[str, str], name: str | None) -> Iterator[tuple[str, str]]:
-    """The two attributes that every resource should have: who, and which of them."""
-    yield "service.name", name or "unknown_service"
+def _without(flat: Labels, pairs: Pairs) -> Labels:
+    texts = iter(flat)
+    return tuple([text for pair in zip(texts, texts, strict=True) if pair not in pairs for text in pair])
+
+
+def _only(flat: Labels, pairs: Pairs) -> Labels:
+    return tuple([text for pair in _pairs(flat) if pair in pairs for text in pair])
+
+
+def _take_scope(flat: Labels, scope: Scope) -> tuple[Labels, Scope]:
+    """Move ``otel_scope_*`` labels to the scope: name, version and schema URL to their fields, others to attributes."""
+    names = flat[::2]
+    rows = _prefixed(names, _SCOPE)
+    if not rows:
+        return flat, scope
+    told = {names[row].removeprefix(_SCOPE): flat[2 * row + 1] for row in rows}
+    fields = {field: told.pop(field, getattr(scope, field)) for field in _SCOPE_FIELDS}
+    rest = flat[: 2 * rows.start] + flat[2 * rows.stop :]
+    return rest, Scope.of(**fields, attributes=dict(scope.attributes) | told)
+
+
+def _prefixed(names: tuple[str, ...], prefix: str) -> range:
+    """Return where in sorted names those with the prefix stand."""
+    first = last = bisect_left(names, prefix)
+    while last < len(names) and names[last].startswith(prefix):
+        last += 1
+    return range(first, last)
+
+
+def _class_of(labels: Mapping[str, str]) -> _Class:
+    """Tell Linkerd's proxies and controllers by their job (``<namespace>/<job>`` where the Prometheus Operator rules)."""
+    job = labels.get("job", "").rpartition("/")[2]
+    if job == _PROXY_JOB or "control_plane_ns" in labels:
+        return "proxy"
+    return "controller" if job in _CONTROLLER_JOBS else "other"
+
+
+def _fallback(sample_name: str, flat: Labels) -> Pairs:
+    """Return the labels that are most likely the target's, where those are not known."""
+    labels = dict(_pairs(flat))
+    kind = _class_of(labels)
+    if kind == "proxy":
+        names = flat[::2]
+        # Where exported_x stands beside x, Prometheus had to make room for a target label of that name.
+        displaced = {names[row].removeprefix(_EXPORTED) for row in _prefixed(names, _EXPORTED)}
+        moving: Container[str] = {name for name in names if name in displaced or not _is_native(name, sample_name)}
+    else:
+        moving = _CONTROLLER_JOB if kind == "controller" else _ANY_JOB
+    return frozenset([pair for pair in labels.items() if pair[0] in moving])
+
+
+def _is_native(label: str, sample_name: str) -> bool:
+    """Tell whether proxies write this label themselves, as far as names can tell."""
+    if label in _NATIVE or label.startswith(_NATIVE_PREFIXES):
+        return True
+    families = _NATIVE_ON.get(label)
+    return families is not None and families.fullmatch(sample_name) is not None
+
+
+def _otel(labels: dict[str, str]) -> dict[str, AttributeValue]:
+    """Name target labels as OpenTelemetry does. A target label that has such a name already is taken at its word."""
+    kind = _class_of(labels)
+    derived: dict[str, AttributeValue] = {}
+    owners = (labels[name] for name in _SERVICE_NAMES if name in labels)
+    derived["service.name"] = next(owners, UNKNOWN_SERVICE)
+    if kind == "proxy":
+        derived["k8s.container.name"] = _PROXY_JOB
+    if "namespace" in labels:
+        derived["service.namespace"] = labels["namespace"]
     if "instance" in labels:
-        yield "service.instance.id", labels["instance"]
+        derived.update(_instance(labels["instance"], on_pod=kind != "other" or "pod" in labels))
+    if "job" in labels:
+        derived["prometheus.job"] = labels["job"]
+    derived.update(_renamed(labels, kind))
+    return derived
 
 
-def _attributes(labels: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Walk the resource attributes that a target's labels stand for."""
-    in_pod = "pod" in labels
-    owners = [labels[owner] for owner in OWNERS if owner in labels]
-    name = next((n for n in (*owners, labels.get("pod"), labels.get("component"), labels.get("job")) if n), None)
-    yield from _service(labels, name)
-    for label, value in labels.items():
-        if label in OWNERS or label in _LINKERD:
-            yield OWNERS.get(label) or _LINKERD[label], value
-        elif label == "job":
-            yield "prometheus.job", value
-        elif label == "namespace":
-            yield "k8s.namespace.name", value
-            yield "service.namespace", value
-        elif label == "pod":
-            yield "k8s.pod.name", value
-        elif label == "component" and not in_pod:
-            yield "k8s.container.name", value
-        elif label == "instance":
-            yield from _pod_ip(value) if in_pod else ()
-        elif label not in _DROPPED:
-            yield (_POD_LABEL + label if in_pod else label), value
-    if in_pod and (labels.get("job", "") == _PROXY_JOB or "control_plane_ns" in labels):
-        yield "k8s.container.name", "linkerd-proxy"
+def _renamed(labels: Mapping[str, str], kind: _Class) -> Iterator[tuple[str, str]]:
+    names = {"proxy": _PROXY_NAMES, "controller": _CONTROLLER_NAMES, "other": _OTHER_NAMES}[kind]
+    prefix = "k8s.pod.label." if kind == "proxy" else ""
+    for name, value in labels.items():
+        if name not in _DROPPED and name not in ("job", "instance"):
+            yield names.get(name) or prefix + name, value
 
 
-def _pod_ip(instance: str) -> Iterator[tuple[str, str]]:
-    host = instance.rpartition(":")[0].strip("[]")
+def _instance(instance: str, on_pod: bool) -> Iterator[tuple[str, AttributeValue]]:
+    """``10.1.2.3:4191`` -> service.instance.id, server.address, server.port and, on a pod, k8s.pod.ip.
+
+    A host that says nothing of who it is (localhost and the like) is left out, as the Collector does.
+    """
+    yield "service.instance.id", instance
+    host, _, port = instance.rpartition(":")
+    if not host or "]" in port or (":" in host and not host.endswith("]")):
+        host, port = instance, ""  # no port: a name, or an IPv6 address with or without brackets
+    host = host.removeprefix("[").removesuffix("]")
     try:
-        yield "k8s.pod.ip", str(ip_address(host))
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return
+        address = None
+    tells = host not in ("", "localhost") and not (address and (address.is_loopback or address.is_unspecified))
+    if tells:
+        yield "server.address", host
+    if port.isascii() and port.isdecimal() and int(port) < 65536:
+        yield "server.port", int(port)
+    if tells and address and on_pod:
+        yield "k8s.pod.ip", host
 
 
-def _fallback(series: Series) -> Callable[[str, str], bool]:
-    """Tell target labels by their names alone: on a proxy's series all but the native ones, elsewhere the known ones."""
-    proxied = series.label("job") == _PROXY_JOB
-    family = series.family.name
-
-    def moves(name: str, _: str) -> bool:
-        if name in _KNOWN:
-            return True
-        if not proxied or name.startswith(_NATIVE_PREFIXES):
-            return False
-        if name in _NATIVE_ON:
-            return not family.startswith(_NATIVE_ON[name])
-        return name not in _NATIVE
-
-    return moves
+def _prometheus(labels: dict[str, str]) -> dict[str, AttributeValue]:
+    names = {"job": "service.name", "instance": "service.instance.id"}
+    return {names[name]: value for name, value in labels.items()}
 
 
-def _scope(series: Series) -> tuple[Scope, tuple[str, ...]]:
-    """Take ``otel_scope_*`` off the labels: they name the instrumentation scope."""
-    flat = series.flat
-    if not any(name.startswith("otel_scope_") for name in flat[::2]):
-        return series.scope, flat
-    labels, rest = _split(flat, lambda name, _: name.startswith("otel_scope_"))
-    words = {name.removeprefix("otel_scope_"): value for name, value in labels.items()}
-    name, version, schema_url = (words.pop(word, "") for word in ("name", "version", "schema_url"))
-    return Scope.of(name, version, schema_url, dict(words)), rest
+def _none(labels: dict[str, str]) -> dict[str, AttributeValue]:
+    return {}
+
+
+_PROFILES = {"otel": _otel, "prometheus": _prometheus, "none": _none}

@@ -12,7 +12,7 @@ from typing import ClassVar
 import trio
 from pydantic import field_validator
 
-from ebbtide import Client, Context, Duration, Emit, Fault, ReceiveError, Response, deadline, option, safe_url
+from ebbtide import Client, Context, Emit, Fault, PositiveDuration, ReceiveError, Response, deadline, option, safe_url
 from receivers.exposition import BadPage
 from receivers.health import Health
 from receivers.metadata import Enquiry
@@ -36,7 +36,7 @@ class FederateSettings(PollingSettings):
         ['{job="linkerd-proxy"}', '{job="linkerd-controller"}'],
         "Selectors of the series to take; their union is taken.",
     )
-    stale_after: Duration = option(
+    stale_after: PositiveDuration = option(
         "5m", "A series whose timestamp does not move for so long, or which is missing for so long, ends."
     )
 
@@ -44,14 +44,14 @@ class FederateSettings(PollingSettings):
     @classmethod
     def _an_http_url(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
-            raise ValueError("expected a URL that begins with http:// or https://")
+            raise ValueError("not an HTTP URL; write one that begins with http:// or https://")
         return url.rstrip("/")
 
     @field_validator("match")
     @classmethod
     def _not_empty(cls, match: list[str]) -> list[str]:
         if not match or not all(match):
-            raise ValueError("expected at least one selector, none of them empty")
+            raise ValueError("no selector, or an empty one; write at least one, such as '{job=\"linkerd-proxy\"}'")
         return match
 
 

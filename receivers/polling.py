@@ -8,9 +8,20 @@ from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import trio
-from pydantic import Field, model_validator
 
-from ebbtide import BasicAuth, Client, Duration, Emit, ReceiveError, Receiver, Secret, Settings, Size, Tls, option
+from ebbtide import (
+    BasicAuth,
+    Client,
+    Emit,
+    PositiveDuration,
+    PositiveSize,
+    ReceiveError,
+    Receiver,
+    Secret,
+    Settings,
+    Tls,
+    option,
+)
 from receivers.scrape import Limits
 
 _REMIND = 300.0  # s: a failure that lasts is logged again, with the count of its repeats
@@ -22,14 +33,16 @@ MetricType = Literal["counter", "gauge", "histogram", "summary", "info", "states
 class PollingSettings(Settings):
     """The options of every receiver that polls."""
 
-    interval: Duration = option("10s", "How often to poll. The first poll is immediate, later ones are aligned to it.")
-    timeout: Duration = option("10s", "Deadline of one whole poll.")
+    interval: PositiveDuration = option(
+        "10s", "How often to poll. The first poll is immediate, later ones are aligned to it."
+    )
+    timeout: PositiveDuration = option("10s", "Deadline of one whole poll.")
     headers: dict[str, Secret] = option({}, "Headers to send with each request.")
     bearer_token: Secret | None = option(None, "Bearer token to send.")
     bearer_token_file: str | None = option(None, "File that holds the bearer token; read again when it changes.")
     basic_auth: BasicAuth | None = option(None, "User name and password to send.")
     tls: Tls = option(Tls(), "TLS, for `https://` URLs.")
-    max_body: Size = option("512MiB", "Largest body, inflated; a larger one is refused.")
+    max_body: PositiveSize = option("512MiB", "Largest body, inflated; a larger one is refused.")
     sample_limit: int = option(0, "Most samples of one answer; more refuse it. 0 = off.", ge=0)
     label_limit: int = option(0, "Most labels of one series; more refuse the answer. 0 = off.", ge=0)
     label_name_length_limit: int = option(0, "Longest label name; longer refuse the answer. 0 = off.", ge=0)
@@ -46,17 +59,6 @@ class PollingSettings(Settings):
     def limits(self) -> Limits:
         """The limits of one scrape."""
         return Limits(self.sample_limit, self.label_limit, self.label_name_length_limit, self.label_value_length_limit)
-
-    @model_validator(mode="after")
-    def _one_kind_of_credentials(self) -> PollingSettings:
-        given = [
-            name for name in ("bearer_token", "bearer_token_file", "basic_auth") if getattr(self, name) is not None
-        ]
-        if len(given) > 1:
-            raise ValueError(f"{' and '.join(given)} exclude each other; keep one")
-        if self.interval <= 0 or self.timeout <= 0:
-            raise ValueError("interval and timeout must be longer than 0s")
-        return self
 
     def client(self) -> Client:
         """Return an HTTP client with these options."""
@@ -167,4 +169,4 @@ def labels_of(job: str, url: str) -> Mapping[str, str]:
     return {"job": job, "instance": instance_of(url)}
 
 
-__all__ = ["Complaints", "Field", "PollingReceiver", "PollingSettings", "Schedule", "instance_of", "labels_of"]
+__all__ = ["Complaints", "PollingReceiver", "PollingSettings", "Schedule", "instance_of", "labels_of"]

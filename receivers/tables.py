@@ -20,6 +20,7 @@ from receivers.memory import Columns, Slots
 
 ROWS = 4096  # of a table: large enough to amortise a batch, small enough that a death disturbs little
 SMALL = ROWS // 4
+WORTH_KEEPING = 0.75  # share of a table's rows that must live on for what was worked out about it to be kept
 SMALL_TABLES = 16  # so many small tables may there be before they are merged
 
 Index = npt.NDArray[np.intp]
@@ -36,7 +37,7 @@ class _Held:
 
     def subset(self, rows: Index) -> SeriesTable:
         if self.part is None or not np.array_equal(rows, self.rows):
-            self.rows, self.part = rows, self.table.take(rows.tolist())
+            self.rows, self.part = rows, self.table.take(rows)
         return self.part
 
 
@@ -105,9 +106,15 @@ class Tables:
 
     def _shrink(self, number: int) -> None:
         held = self._held.pop(number)
-        left = held.slots[self._columns.table[held.slots] == number]
-        if len(left):
-            self._held[number] = _Held(left, self._table(left.tolist()))
+        rows = np.flatnonzero(self._columns.table[held.slots] == number)
+        if not len(rows):
+            return
+        slots = held.slots[rows]
+        born = len(held.table.origin[0] if held.table.origin else held.table)
+        if len(rows) > WORTH_KEEPING * born:
+            self._held[number] = _Held(slots, held.table.take(rows))
+        else:
+            self._held[number] = _Held(slots, self._table(slots.tolist()))
 
     def _table(self, slots: list[int]) -> SeriesTable:
         series = map(self._series.__getitem__, slots)

@@ -26,8 +26,8 @@ of a histogram share one ``Family``: the first part's, whichever source speaks f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from ebbtide import Family, Kind
 from receivers.exposition import kind_of
@@ -35,7 +35,7 @@ from receivers.linkerd_table import LINKERD_FAMILIES, Entry
 
 MAX_HELP = 1024  # characters kept of a family's help
 MAX_UNIT = 63  # characters kept of a unit, as OpenTelemetry bounds an instrument's
-MAX_FAMILIES = 200_000  # families remembered of a server's metadata, and of each job's; more are not taken in
+MAX_FAMILIES = 200_000  # families remembered of a server's metadata, and as many of its jobs'; more are not taken in
 
 # Source: OpenTelemetry, "Prometheus and OpenMetrics compatibility", the table of units.
 _UCUM = {
@@ -83,8 +83,9 @@ _ENDINGS: Mapping[Kind, frozenset[str]] = {
 }
 _ALL_ENDINGS = frozenset().union(*_ENDINGS.values()) - {""}
 
-_Catalogue = dict[str, Entry]
-_NOTHING: Mapping[str, Entry] = {}
+_NOTHING_KNOWN = Entry("unknown")
+
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 def ucum(unit: str) -> str:
@@ -94,14 +95,14 @@ def ucum(unit: str) -> str:
 
 def strip_type_labels(flat: tuple[str, ...]) -> tuple[str, ...]:
     """Return flat labels without ``__type__`` and ``__unit__``: they say what a series is, not whose it is."""
-    for label in (_TYPE_LABEL, _UNIT_LABEL):
-        if label in flat and (index := _index(flat[::2], label)) >= 0:
-            flat = flat[: 2 * index] + flat[2 * index + 2 :]
-    return flat
+    if not flat or flat[0] >= "a":  # sorted by name: there is none that begins with "_"
+        return flat
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    return tuple(text for pair in pairs if pair[0] not in (_TYPE_LABEL, _UNIT_LABEL) for text in pair)
 
 
 class _Head(NamedTuple):
-    """All that a decision rests on. ``role`` is "le" or "quantile" where that label is there and a number."""
+    """All that a decision rests on. ``role``: "le" on a bucket, "quantile" elsewhere, where that label is a number."""
 
     name: str
     job: str
@@ -122,8 +123,8 @@ class TypeBook:
 
     def __init__(self, operator: Mapping[str, Kind] | None = None):
         self._operator = _operators_word(operator or {})
-        self._server: _Catalogue = {}
-        self._jobs: dict[str, _Catalogue] = {}
+        self._server: dict[str, Entry] = {}
+        self._jobs: dict[tuple[str, str], Entry] = {}  # by job and family name
         self._decided: dict[tuple[str, ...], Family] = {}
         self._families: dict[tuple[str, ...], Family] = {}
         self._compounds: dict[tuple[str, str], Family] = {}  # histograms and summaries by (family name, job)
@@ -141,7 +142,7 @@ class TypeBook:
                 agreed = _agree(entries)
                 if agreed is None:
                     disputed.add(name)
-                _enter(self._server, name, agreed or Entry("unknown"))
+                _enter(self._server, name, agreed or _NOTHING_KNOWN)
         self._news = True
         return frozenset(disputed)
 
@@ -158,9 +159,8 @@ class TypeBook:
             name = entry.get("metric", metric) if isinstance(entry, dict) else None
             if isinstance(job, str) and isinstance(name, str) and name:
                 told.setdefault((job, name), []).append(entry)
-        for (job, name), words in told.items():
-            if job in self._jobs or len(self._jobs) < MAX_FAMILIES:
-                _enter(self._jobs.setdefault(job, {}), name, _agree(words) or Entry("unknown"))
+        for key, words in told.items():
+            _enter(self._jobs, key, _agree(words) or _NOTHING_KNOWN)
         self._news = True
 
     def decide(self, heads: Iterable[tuple[str, tuple[str, ...]]]) -> list[Family]:
@@ -192,33 +192,30 @@ class TypeBook:
         return revised
 
     def _resolve(self, head: _Head) -> Family:
-        operator = _find(self._operator, head, with_unknown=True)
-        server = _find(self._server, head)
-        job = _find(self._jobs.get(head.job, _NOTHING), head)
-        linkerd = _find(LINKERD_FAMILIES, head)
-        typed_by, name, kind = "none", head.name, _UNKNOWN
-        for typed_by, found in (
-            ("operator", operator),
+        server = _find(self._server.get, head)
+        job = _find(lambda name: self._jobs.get((head.job, name)), head)
+        linkerd = _find(LINKERD_FAMILIES.get, head)
+        sources = (
+            ("operator", _find(self._operator.get, head, with_unknown=True)),
             ("label", _by_label(head)),
             ("metadata", server),
             ("targets", job),
             ("linkerd", linkerd),
             ("suffix", self._by_suffix(head)),
-            ("none", _Found(head.name, Entry("unknown"))),
-        ):
-            if found is not None:
-                name, kind = found.name, found.entry.kind
-                break
-        return self._family(head, name, kind, typed_by, self._described(head, job or server, linkerd))
+            ("none", _Found(head.name, _NOTHING_KNOWN)),
+        )
+        typed_by, found = next((source, found) for source, found in sources if found is not None)
+        return self._family(head, found, typed_by, self._described(head, job or server, linkerd))
 
     def _described(self, head: _Head, metadata: _Found | None, linkerd: _Found | None) -> Entry:
         """Return what is said beside the kind: the unit in UCUM, and the help."""
-        told = metadata.entry if metadata else self._server.get(head.name, Entry("unknown"))
-        table = linkerd.entry if linkerd else Entry("unknown")
+        told = metadata.entry if metadata else self._server.get(head.name, _NOTHING_KNOWN)
+        table = linkerd.entry if linkerd else _NOTHING_KNOWN
         return Entry("unknown", ucum(head.unit_word or told.unit or table.unit), told.help or table.help)
 
-    def _family(self, head: _Head, name: str, kind: Kind, typed_by: str, about: Entry) -> Family:
+    def _family(self, head: _Head, found: _Found, typed_by: str, about: Entry) -> Family:
         """Return the family of that name and kind in the job; the first that speaks of it names its unit and help."""
+        name, kind = found.name, found.entry.kind
         key = (name, kind, head.job, head.unit_word, head.role if kind == "unknown" else "")
         family = self._families.get(key)
         if family is None:
@@ -244,29 +241,21 @@ class TypeBook:
         return _Found(name, Entry("info")) if ending == "_info" else None
 
 
-_UNKNOWN: Kind = "unknown"
-
-
 def _head(name: str, flat: tuple[str, ...]) -> tuple[str, str, str, str, str]:
     """Return what decides about a series, as the plain tuple that equals its ``_Head``."""
     names = flat[::2]
     job = flat[2 * names.index("job") + 1] if "job" in names else ""
-    role = ""
-    if "le" in names and _is_number(flat[2 * names.index("le") + 1]):
-        role = "le"
-    elif "quantile" in names and _is_number(flat[2 * names.index("quantile") + 1]):
-        role = "quantile"
-    type_word = flat[2 * names.index(_TYPE_LABEL) + 1] if _TYPE_LABEL in names else ""
-    unit_word = flat[2 * names.index(_UNIT_LABEL) + 1] if _UNIT_LABEL in names else ""
+    label = "le" if name.endswith("_bucket") else "quantile"
+    role = label if label in names and _is_number(flat[2 * names.index(label) + 1]) else ""
+    type_word = unit_word = ""
+    if names and names[0] < "a":  # names are sorted: without one below "a" there is none that begins with "_"
+        type_word = flat[2 * names.index(_TYPE_LABEL) + 1] if _TYPE_LABEL in names else ""
+        unit_word = flat[2 * names.index(_UNIT_LABEL) + 1] if _UNIT_LABEL in names else ""
     return name, job, role, type_word, unit_word
 
 
 def _partners_last(head: tuple[str, ...]) -> bool:
     return not head[2]
-
-
-def _index(names: tuple[str, ...], name: str) -> int:
-    return names.index(name) if name in names else -1
 
 
 def _is_number(text: str) -> bool:
@@ -293,11 +282,11 @@ def _can_be(kind: Kind, ending: str, role: str) -> bool:
     return role == "quantile" if kind == "summary" and ending == "" else True
 
 
-def _find(catalogue: Mapping[str, Entry], head: _Head, with_unknown: bool = False) -> _Found | None:
+def _find(look_up: Callable[[str], Entry | None], head: _Head, with_unknown: bool = False) -> _Found | None:
     """Look a sample up: by its own name, then by its family's. Only what it can be counts as found."""
     stem, ending = _cut(head.name)
     for name, rest in ((head.name, ""), (stem, ending)):
-        entry = catalogue.get(name)
+        entry = look_up(name)
         if entry is not None and (with_unknown or entry.kind != "unknown") and _can_be(entry.kind, rest, head.role):
             return _Found(name, entry)
     return None
@@ -314,7 +303,7 @@ def _by_label(head: _Head) -> _Found | None:
     return None
 
 
-def _operators_word(types: Mapping[str, Kind]) -> _Catalogue:
+def _operators_word(types: Mapping[str, Kind]) -> dict[str, Entry]:
     """``x_bucket = "histogram"`` means the histogram x as well, unless something else is said of x."""
     catalogue = {name: Entry(kind) for name, kind in types.items()}
     for name, kind in types.items():
@@ -330,12 +319,12 @@ def _agree(entries: list[Any]) -> Entry | None:
     Of several units only an agreed one is kept; the first help stands for all.
     """
     words = [entry for entry in entries if isinstance(entry, dict)]
-    kinds = {kind for word in words if (kind := kind_of(_text(word, "type"))) not in (None, "unknown")}
+    kinds = {kind for word in words if (kind := kind_of(_text(word, "type"))) and kind != "unknown"}
     if len(kinds) > 1:
         return None
     units = {unit for word in words if (unit := _text(word, "unit"))}
     helps = [text for word in words if (text := _text(word, "help"))]
-    return Entry(kinds.pop() or "unknown" if kinds else "unknown", units.pop() if len(units) == 1 else "", *helps[:1])
+    return Entry(kinds.pop() if kinds else "unknown", units.pop() if len(units) == 1 else "", *helps[:1])
 
 
 def _text(word: dict[str, Any], key: str) -> str:
@@ -343,6 +332,6 @@ def _text(word: dict[str, Any], key: str) -> str:
     return value[:MAX_HELP] if isinstance(value, str) else ""
 
 
-def _enter(catalogue: _Catalogue, name: str, entry: Entry) -> None:
-    if name in catalogue or len(catalogue) < MAX_FAMILIES:
-        catalogue[name] = entry
+def _enter(catalogue: dict[_Key, Entry], key: _Key, entry: Entry) -> None:
+    if key in catalogue or len(catalogue) < MAX_FAMILIES:
+        catalogue[key] = entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -98,6 +99,7 @@ async def _run_parts(options: DemoOptions, nursery: trio.Nursery, outcome: _Outc
     from agent.plugin import ConfigError
 
     urls: Urls = await nursery.start(serve, options)
+    gc.freeze()  # the mesh stays as long as the process: collections need not look through it again and again
     _announce(urls)
     if options.no_agent:
         await trio.sleep_forever()

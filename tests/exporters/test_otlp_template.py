@@ -125,3 +125,16 @@ def test_a_histogram_that_counts_nonsense_is_left_out_alone(broken: float) -> No
 
 def test_an_empty_batch_is_an_empty_request() -> None:
     assert encode(Batch(SeriesTable([]), np.empty(0), np.empty(0, np.int64))).body == b""
+
+
+@settings(max_examples=200, deadline=None)
+@given(any_batch(), st.data())
+def test_what_is_taken_from_a_table_is_encoded_as_if_it_had_come_alone(batch: Batch, data: st.DataObject) -> None:
+    encode(batch)
+    rows = data.draw(st.lists(st.sampled_from(range(len(batch))), unique=True)) if len(batch) else []
+    taken = batch.take(rows)
+    alone = Batch(SeriesTable(taken.table), taken.values, taken.times, taken.starts, taken.stale)
+    again = taken.take(range(0, len(taken), 2))
+    assert decoded(encode(taken).body) == decoded(encode(alone).body)
+    assert encode(taken).samples == encode(alone).samples
+    assert decoded(encode(again).body) == comparable(reference_request(again))

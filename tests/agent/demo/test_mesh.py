@@ -108,7 +108,10 @@ def test_identity_is_asked_at_the_start_and_forgotten_ten_minutes_later(mesh: Me
     started = origin + away(mesh, target, origin)[-1] + 1
     for second, expected in ((30, True), (580, True), (620, False)):
         page = read_page((mesh.page(target, started + second) or b"").decode())
-        asked = any("identity" in str(labels) for _, labels, _ in page["control_response_total"].samples)
+        asked = any(
+            dict(labels)["addr"].startswith("linkerd-identity")
+            for _, labels, _ in page["control_response_total"].samples
+        )
         assert asked is expected
         assert page["control_identity_balancer_queue_requests"].samples[0][2] == "1"
 
