@@ -57,6 +57,11 @@ class Limits:
     label_name_length: int = 0
     label_value_length: int = 0
 
+    @property
+    def apply(self) -> bool:
+        """Whether any limit applies to single series."""
+        return bool(self.labels or self.label_name_length or self.label_value_length)
+
     def check(self, sample: Sample) -> None:
         """Raise TooMuch where one series exceeds a limit."""
         names, values = sample.labels[::2], sample.labels[1::2]
@@ -123,7 +128,8 @@ class Scrape:
         head = (sample.name, sample.labels)
         slot = self._slot_of.get(head)
         if slot is None:
-            self.limits.check(sample)
+            if self.limits.apply:
+                self.limits.check(sample)
             slot = self._slot_of[head] = self.columns.allocate()
             if slot >= len(self._heads):
                 more = self.columns.size - len(self._heads)

@@ -24,6 +24,7 @@ from ebbtide import Floats, Ints
 from receivers.exposition import BadPage, apply_comment
 from receivers.numbers import MARGIN, NO_TIME, Bytes, Index, read_fields, words_of
 from receivers.text import BadLine, Sample, parse_comment, parse_sample
+from receivers.words import Words, plain_field
 
 __all__ = ["NO_TIME", "Page", "PageReader", "Skeleton"]
 
@@ -130,6 +131,7 @@ class PageReader:
         self._entries: list[Index] = []
         self._columns: list[tuple[Slots, Floats, Ints]] = []
         self._learned: list[int] = []
+        self._words = Words()
         self._bad_lines: list[tuple[int, str]] = []
 
     def feed(self, data: bytes) -> None:
@@ -209,6 +211,10 @@ class PageReader:
         line, run = 0, lines
         while line < lines:
             at = self._at
+            if at >= len(skeleton._expected):  # behind the end of what is known: the first page, or one that grew
+                entries[line] = self._look_up(piece[begins[line] : int(ends[line])], line)
+                line += 1
+                continue
             expected = skeleton._expected[at : at + min(run, lines - line)]
             hits = list(map(piece.startswith, expected, begins[line : line + len(expected)]))
             matched = len(hits) if all(hits) else hits.index(False)
@@ -217,7 +223,7 @@ class PageReader:
                 self._at += matched
                 line += matched
                 run = max(_RUN, 2 * matched)
-            if matched < len(hits) or not expected:
+            if matched < len(hits):
                 entries[line] = self._look_up(piece[begins[line] : int(ends[line])], line)
                 line += 1
                 run = _RUN
@@ -244,7 +250,7 @@ class PageReader:
             if not text or text.startswith(b"#"):
                 apply_comment({}, parse_comment(line), line)
                 return self._entry(line + b"\n", None)
-            sample = parse_sample(line)
+            sample = self._words.sample(line)
         except BadLine as error:
             self._bad(line, row, error)
             return -1
@@ -270,9 +276,9 @@ class PageReader:
         Returns entry, value and time. The entry is -1 for a bad line, and another than expected where ``a `` matched a
         line that turns out to be ``a {b="c"} 1``.
         """
-        plain = _plain(line[key:])
+        plain = plain_field(line[key:])
         if plain is not None:
-            return entry, *plain
+            return entry, plain[0], NO_TIME if plain[1] is None else plain[1]
         try:
             sample = parse_sample(line)
         except BadLine as error:
@@ -283,14 +289,3 @@ class PageReader:
             self._steady = False
             entry = self._entry(line[: sample.value_at], sample)
         return entry, sample.value, NO_TIME if sample.timestamp_ms is None else sample.timestamp_ms
-
-
-def _plain(field: bytes) -> tuple[float, int] | None:
-    """Read ``VALUE`` or ``VALUE 13-DIGIT-TIMESTAMP`` where Python and Prometheus agree on what a number is."""
-    value, blank, time = field.partition(b" ")
-    if b"_" in value or value.strip() != value or (blank and not (len(time) == 13 and time.isdigit())):
-        return None
-    try:
-        return float(value), int(time) if blank else NO_TIME
-    except ValueError:
-        return None

@@ -1,0 +1,88 @@
+"""Many lines never seen before: labels that stood on the page already are not read again.
+
+Strategy. Thousands of new lines at once share most of their ``name="value"`` pairs and nearly all of their label names.
+Within one page each pair is checked, decoded and interned once, and whether a list of names is in order is found out
+once; a line is then a split and a few look-ups. Whatever is not ordinary is left to the careful parser, which decides.
+What is remembered lives as long as the page is read, and no longer.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import chain, pairwise
+from math import isfinite
+from sys import intern
+
+from receivers.text import Sample, parse_sample
+
+_NAME = re.compile(rb"[a-zA-Z_:][a-zA-Z0-9_:]*+")
+_PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*+)="([^"\\\n]++)')
+_RESERVED = "__name__"
+_TIMESTAMP_DIGITS = 13
+
+
+class _Odd(ValueError):
+    """Not an ordinary line."""
+
+
+class _Pairs(dict[bytes, tuple[str, str]]):
+    def __missing__(self, piece: bytes) -> tuple[str, str]:
+        match = _PAIR.fullmatch(piece)
+        if match is None:
+            raise _Odd
+        pair = self[piece] = intern(match[1].decode()), intern(match[2].decode())
+        return pair
+
+
+class _Names(dict[bytes, str]):
+    def __missing__(self, head: bytes) -> str:
+        if not _NAME.fullmatch(head):
+            raise _Odd
+        name = self[head] = intern(head.decode())
+        return name
+
+
+class _Orders(dict[tuple[str, ...], bool]):
+    def __missing__(self, names: tuple[str, ...]) -> bool:
+        ordered = self[names] = all(a < b for a, b in pairwise(names)) and _RESERVED not in names
+        return ordered
+
+
+class Words:
+    """The words of one page."""
+
+    def __init__(self) -> None:
+        self._pair = _Pairs().__getitem__
+        self._name = _Names().__getitem__
+        self._ordered = _Orders().__getitem__
+
+    def sample(self, line: bytes) -> Sample:
+        """Return what ``parse_sample`` returns for the line; raises what it raises."""
+        try:
+            return self._ordinary(line)
+        except ValueError:  # _Odd, not UTF-8, not a number
+            return parse_sample(line)
+
+    def _ordinary(self, line: bytes) -> Sample:
+        opened, closed = line.find(b"{"), line.rfind(b'"} ')
+        if opened < 0 or closed < opened or b"\\" in line:
+            raise _Odd
+        flat = tuple(chain.from_iterable(map(self._pair, line[opened + 1 : closed].split(b'",'))))
+        if not self._ordered(flat[::2]):
+            raise _Odd
+        plain = plain_field(line[closed + 3 :])
+        if plain is None:
+            raise _Odd
+        return Sample(self._name(line[:opened]), flat, *plain, closed + 3)
+
+
+def plain_field(field: bytes) -> tuple[float, int | None] | None:
+    """Read ``VALUE`` or ``VALUE 13-DIGIT-TIMESTAMP`` where Python and Prometheus agree on what a number is."""
+    value, blank, time = field.partition(b" ")
+    if b"_" in value or value.strip() != value or (blank and not (len(time) == _TIMESTAMP_DIGITS and time.isdigit())):
+        return None
+    try:
+        number = float(value)
+    except ValueError:
+        return None
+    return (number, int(time) if blank else None) if isfinite(number) else None
