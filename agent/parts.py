@@ -10,12 +10,6 @@ from typing import Literal, NamedTuple
 
 from agent.series import Series
 
-_SUFFIXES: tuple[tuple[str, Literal["bucket", "count", "sum"]], ...] = (
-    ("_bucket", "bucket"),
-    ("_count", "count"),
-    ("_sum", "sum"),
-)
-
 
 class Part(NamedTuple):
     """One series' part in a compound: ``name`` and ``flat`` labels of the whole, its role, and the bound or quantile."""
@@ -31,22 +25,22 @@ def part_of(series: Series) -> Part | None:
 
     ``le`` and ``quantile`` are compared as numbers: ``1``, ``1.0`` and ``1e0`` are one bound.
     """
-    kind = series.family.kind
-    for suffix, role in _SUFFIXES:
-        if series.name.endswith(suffix):
-            name = series.name[: -len(suffix)]
-            if role != "bucket":
-                return Part(name, series.flat, role, math.nan)
-            return _numbered(name, series.flat, "le", role) if kind == "histogram" else None
-    return _numbered(series.name, series.flat, "quantile", "quantile") if kind == "summary" else None
+    name, kind = series.name, series.family.kind
+    if name.endswith("_bucket"):
+        return _numbered(name[:-7], series.flat, "le", "bucket") if kind == "histogram" else None
+    if name.endswith("_count"):
+        return Part(name[:-6], series.flat, "count", math.nan)
+    if name.endswith("_sum"):
+        return Part(name[:-4], series.flat, "sum", math.nan)
+    return _numbered(name, series.flat, "quantile", "quantile") if kind == "summary" else None
 
 
 def _numbered(name: str, flat: tuple[str, ...], label: str, role: Literal["bucket", "quantile"]) -> Part | None:
-    for index in range(0, len(flat), 2):
-        if flat[index] == label:
-            try:
-                number = float(flat[index + 1])
-            except ValueError:
-                return None
-            return None if math.isnan(number) else Part(name, flat[:index] + flat[index + 2 :], role, number)
-    return None
+    try:
+        index = flat.index(label)
+        if index % 2:  # a value that reads like the label's name
+            index = 2 * flat[::2].index(label)
+        number = float(flat[index + 1])
+    except ValueError:
+        return None
+    return None if math.isnan(number) else Part(name, flat[:index] + flat[index + 2 :], role, number)

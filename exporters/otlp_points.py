@@ -11,9 +11,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import numpy as np
-import numpy.typing as npt
-
 from ebbtide import Family, Owner, Resource, Scope, Series, part_of
 from exporters.protobuf import key_value, length_delimited
 
@@ -47,9 +44,9 @@ class Point:
     spare: list[int] = field(default_factory=list)
 
     @property
-    def samples(self) -> int:
-        """How many rows the point stands for."""
-        return 1 + (self.sum_row >= 0) + len(self.parts) + len(self.spare)
+    def rows(self) -> list[int]:
+        """All rows that the point stands for."""
+        return [self.row, *([self.sum_row] if self.sum_row >= 0 else ()), *self.parts.values(), *self.spare]
 
 
 @dataclass(slots=True)
@@ -71,33 +68,6 @@ def group(table: Iterable[Series]) -> dict[Resource, Scopes]:
     for row, series in enumerate(table):
         grouping.add(row, series)
     return grouping.finish()
-
-
-def take(groups: dict[Resource, Scopes], rows: npt.NDArray[np.intp], size: int) -> dict[Resource, Scopes]:
-    """Return the groups of a table of ``rows`` taken from one of ``size`` rows whose groups these are."""
-    place = np.full(size, -1, np.intp)
-    place[rows] = np.arange(len(rows))
-    places: list[int] = place.tolist()
-    taken: dict[Resource, Scopes] = {}
-    for resource, scopes in groups.items():
-        for scope, metrics in scopes.items():
-            for metric in metrics:
-                points = [point for old in metric.points if (point := _moved(old, places)) is not None]
-                if points:
-                    left = Metric(metric.name, metric.data, metric.family, points)
-                    taken.setdefault(resource, {}).setdefault(scope, []).append(left)
-    return taken
-
-
-def _moved(point: Point, places: list[int]) -> Point | None:
-    """Return the point with its rows where they are now; None where the row that it cannot be without is gone."""
-    row = places[point.row]
-    if row < 0:
-        return None
-    sum_row = places[point.sum_row] if point.sum_row >= 0 else -1
-    parts = {number: place for number, old in point.parts.items() if (place := places[old]) >= 0}
-    spare = [place for old in point.spare if (place := places[old]) >= 0]
-    return Point(point.attributes, row, sum_row, parts, spare)
 
 
 class _Grouping:

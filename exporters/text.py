@@ -1,17 +1,21 @@
 """OTLP metrics for eyes: one aligned line a point under a header per resource. Sans-IO.
 
-Strategy. The renderer reads serialized requests, so that what is shown is what any backend would be told. Columns are
-as wide as the request needs, within bounds; what does not fit a terminal is cut at its end, never in the name or value.
-In a pipe nothing is cut, so that grep finds everything.
+Strategy. The renderer reads serialized requests, so that what is shown is what any backend would be told. The header
+says who speaks (service, namespace, pod, instance) and when, so that no line need repeat it; where the times of its
+points differ, lines begin with their own. Columns are as wide as the points of their resource need. On a terminal the
+name's is bounded and longer names lose their middle, never their ends; attributes get what is left, those first that
+tell the points of a metric apart: long values lose their middle first, then the line is cut. Values are always whole.
+In a pipe nothing is shortened, so that grep finds everything.
 
-    2026-11-23  web · emojivoto · web-5f8d7  k8s.deployment.name=web
-    06:41:12.250 web  request_total        counter          1234      direction=inbound tls=true
-    06:41:12.250 web  response_latency_ms  histogram  ▁▃█▅▁ n=40 Σ=812 p50≈14 p99≈48 ms  direction=inbound
+    ─── web · emojivoto · web-5f8d7 · 10.42.0.6:4191  2026-11-23 06:41:12.250 deployment=web
+    request_total         1234     ctr   direction=inbound tls=true
+    response_latency_ms   n=40 ms  hist  ▁▃█▅▁ mean=20.3 p50≈14 p99≈48  direction=inbound
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,12 +26,31 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 BARS = "▁▂▃▄▅▆▇█"
 MAX_BARS = 12  # cells of a sparkline; more buckets share cells
-SERVICE_WIDTH = 18
-NAME_WIDTH = 36
-VALUE_WIDTH = 12
-KIND_WIDTH = len("histogram")
+NAME_WIDTH = 80  # of the name's column where nothing is cut; a longer name pushes its own line only
+NAME_SHARE = 0.4  # of a terminal's width, which the name's column may take
+VALUE_WIDTH = 20
+UNIT_WIDTH = 8
+CAPS = (40, 32, 26, 20, 16, 12)  # lengths tried for attribute values, that all may fit
+LONG_VALUE = 26  # length of attribute values where they cannot all fit
 NO_RECORDED_VALUE = 1  # bit 0 of flags
-HEADER_FIRST = ("service.name", "service.namespace", "service.instance.id")  # shown by value alone, in this order
+RULE = "─── "
+NO_RESOURCE = "no resource"
+
+KINDS = {
+    "counter": "ctr",
+    "histogram": "hist",
+    "gaugehistogram": "ghist",
+    "summary": "summ",
+    "stateset": "state",
+    "unknown": "?",
+}  # gauge, info and sum are short enough
+KIND_WIDTH = 5
+
+# Shown by value alone, in this order.
+HEADER_FIRST = ("service.name", "service.namespace", "k8s.pod.name", "service.instance.id")
+# Left out where their value is part of one of those.
+HEADER_REPEATS = ("k8s.namespace.name", "k8s.pod.ip", "server.address", "server.port")
+_PREFIXES = ("k8s.pod.label.", "k8s.", "linkerd.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +69,11 @@ class Style:
 class _Line:
     time: str
     name: str
-    kind: str
     value: str
     unit: str
-    attributes: str
+    kind: str
+    detail: str  # what a histogram or summary says beside its count
+    attributes: list[tuple[str, str]]
     ended: bool
 
 
@@ -57,62 +81,129 @@ class _Line:
 class _Group:
     """The points of one resource."""
 
-    service: str
     title: str
+    about: str
     lines: list[_Line] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """The columns of one resource's lines; ``time`` is 0 where all points share the header's."""
+
+    time: int
+    name: int
+    value: int
+    unit: int
 
 
 def render(body: bytes, style: Style = Style()) -> str:
     """Render a serialized request, one line a point, each line ended."""
-    groups = [_group(r) for r in ExportMetricsServiceRequest.FromString(body).resource_metrics]
-    groups = [group for group in groups if group.lines]
-    service = _width((g.service for g in groups), SERVICE_WIDTH)
-    name = _width((line.name for g in groups for line in g.lines), NAME_WIDTH)
     out: list[str] = []
-    title = None
-    for group in groups:
-        if group.title != title:
-            title = group.title
-            out.append(style.paint("1;36", _cut(title, style.width)) + "\n")
-        out.extend(_line(line, group.service, service, name, style) for line in group.lines)
+    shown = None
+    for resource_metrics in ExportMetricsServiceRequest.FromString(body).resource_metrics:
+        group = _group(resource_metrics)
+        if not group.lines:
+            continue
+        if (group.title, group.about) != shown:
+            shown = group.title, group.about
+            out.append(_header(group, style))
+        widths = _widths(group.lines, style)
+        out.extend(_line(line, widths, style) for line in group.lines)
     return "".join(out)
 
 
-def _line(line: _Line, service: str, service_width: int, name_width: int, style: Style) -> str:
-    """Write one line; the attributes get what is left of the width."""
-    who = _cut(service, service_width).ljust(service_width)
-    value = f"{line.value}{' ' if line.unit else ''}{line.unit}"
-    fixed = f"{line.time} {who} {line.name.ljust(name_width)} {line.kind.ljust(KIND_WIDTH)} "
-    room = None if style.width is None else style.width - len(fixed) - len(value) - 2
-    attributes = _cut(line.attributes, room) if room is None or room > 1 else ""
-    if not style.colour:
-        return f"{fixed}{value}  {attributes}".rstrip() + "\n"
-    parts = (
-        style.paint("2", line.time),
-        style.paint("36", who),
-        style.paint("1", line.name.ljust(name_width)),
-        style.paint("35", line.kind.ljust(KIND_WIDTH)),
-        style.paint("2" if line.ended else "32", value),
+def _header(group: _Group, style: Style) -> str:
+    title = _cut(RULE + group.title, style.width)
+    room = None if style.width is None else style.width - len(title) - 2
+    about = _cut(group.about, room) if room is None or room > 1 else ""
+    return style.paint("1;36", title) + ("  " + style.paint("36", about) if about else "") + "\n"
+
+
+def _widths(lines: Sequence[_Line], style: Style) -> _Widths:
+    most = NAME_WIDTH if style.width is None else max(int(style.width * NAME_SHARE), 8)
+    times = {line.time for line in lines}
+    return _Widths(
+        len(max(times)) if len(times) > 1 else 0,
+        _width((line.name for line in lines), most),
+        _width((line.value for line in lines), VALUE_WIDTH),
+        _width((line.unit for line in lines), UNIT_WIDTH),
     )
-    tail = f"  {style.paint('2', attributes)}" if attributes else ""
-    return " ".join(parts) + tail + "\n"
+
+
+def _line(line: _Line, widths: _Widths, style: Style) -> str:
+    """Write one line; the attributes get what is left of the width."""
+    name = (line.name if style.width is None else shorten(line.name, widths.name)).ljust(widths.name)
+    value, unit, kind = line.value.rjust(widths.value), line.unit.ljust(widths.unit), line.kind.ljust(KIND_WIDTH)
+    columns = [(line.time, "2"), (name, "1"), (value, "2" if line.ended else "32"), (unit, ""), (kind, "35")]
+    columns = [(text, code) for text, code in columns if text and (text is not line.time or widths.time)]
+    used = sum(len(text) + 1 for text, _ in columns)
+    detail = _cut(line.detail, _left(style, used))
+    if detail:
+        columns.append((detail + " ", "33"))  # it varies in length: two spaces behind it
+        used += len(detail) + 2
+    attributes = _attributes(line.attributes, _left(style, used))
+    if attributes:
+        columns.append((attributes, "2"))
+    columns[-1] = columns[-1][0].rstrip(), columns[-1][1]
+    return " ".join(style.paint(code, text) if code else text for text, code in columns) + "\n"
+
+
+def _left(style: Style, used: int) -> int | None:
+    """Return how many columns are left, None: no end of them."""
+    return None if style.width is None else max(style.width - used, 0)
+
+
+def _attributes(pairs: Sequence[tuple[str, str]], room: int | None) -> str:
+    """Join attributes; where they do not fit the room, first long values lose their middle, then the end is cut."""
+    text = " ".join(f"{key}={value}" for key, value in pairs)
+    if room is None or len(text) <= room:
+        return text
+    for cap in (*CAPS, LONG_VALUE):
+        text = " ".join(f"{key}={shorten(value, cap)}" for key, value in pairs)
+        if len(text) <= room:
+            break
+    return _cut(text, room) if room > 1 else ""
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut a text in its middle to the width: the ends of names and addresses tell more."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) // 2
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
 
 
 def _group(resource_metrics: Any) -> _Group:
     attributes = {a.key: _plain(a.value) for a in resource_metrics.resource.attributes}
     first = [attributes.pop(key) for key in HEADER_FIRST if attributes.get(key)]
-    rest = [f"{key}={value}" for key, value in attributes.items()]
-    group = _Group(first[0] if first else "-", "")
+    for key in HEADER_REPEATS:
+        if any(attributes.get(key, "\n") in value for value in first):
+            del attributes[key]
+    lines: list[_Line] = []
     newest = 0
     for scope_metrics in resource_metrics.scope_metrics:
         for metric in scope_metrics.metrics:
-            for point in _points(metric):
-                newest = max(newest, point.time_unix_nano)
-                group.lines.append(_read(metric, point))
-    day = _moment(newest)[:10]
-    group.title = printable("  ".join(filter(None, (day, " · ".join(first) or "no resource", " ".join(rest)))))
-    group.service = printable(group.service)
-    return group
+            points = _points(metric)
+            newest = max([newest, *(point.time_unix_nano for point in points)])
+            lines += _telling_first([_read(metric, point) for point in points])
+    rest = [f"{_short_key(key)}={value}" for key, value in attributes.items()]
+    when = _moment(newest).replace("T", " ") if newest else ""
+    title = printable(" · ".join(dict.fromkeys(first)) or NO_RESOURCE)
+    return _Group(title, printable(" ".join(filter(None, (when, *rest)))), lines)
+
+
+def _telling_first(lines: list[_Line]) -> list[_Line]:
+    """Put those attributes first that tell the points of one metric apart: what is cut is what they share."""
+    pairs: Counter[tuple[str, str]] = Counter(pair for line in lines for pair in line.attributes)
+    for line in lines:
+        line.attributes.sort(key=lambda pair: pairs[pair] == len(lines))
+    return lines
+
+
+def _short_key(key: str) -> str:
+    """``k8s.deployment.name`` -> ``deployment``, ``linkerd.control_plane.namespace`` -> ``control_plane.namespace``."""
+    short = next((key.removeprefix(prefix) for prefix in _PREFIXES if key.startswith(prefix)), key)
+    return short if short == key else short.removesuffix(".name") or key
 
 
 def _points(metric: Any) -> Sequence[Any]:
@@ -124,47 +215,48 @@ def _points(metric: Any) -> Sequence[Any]:
 def _read(metric: Any, point: Any) -> _Line:
     ended = bool(point.flags & NO_RECORDED_VALUE)
     shape = metric.WhichOneof("data")
+    value, detail = ("ended", "") if ended else _VALUES[shape](point)
     return _Line(
         time=_moment(point.time_unix_nano)[11:],
         name=printable(metric.name),
-        kind=_kind(metric, shape),
-        value="ended".rjust(VALUE_WIDTH) if ended else _VALUES[shape](point),
+        value=value,
         unit=printable(metric.unit),
-        attributes=printable(" ".join(f"{a.key}={_plain(a.value)}" for a in point.attributes)),
+        kind=_kind(metric, shape),
+        detail=detail,
+        attributes=[(printable(a.key), printable(_plain(a.value))) for a in point.attributes],
         ended=ended,
     )
 
 
 def _kind(metric: Any, shape: str) -> str:
-    """The Prometheus type where it is told, else OTLP's own word."""
+    """The Prometheus type where it is told, else OTLP's own word; abbreviated."""
+    word = "histogram" if shape.endswith("histogram") else shape
+    if shape == "sum" and metric.sum.is_monotonic:
+        word = "counter"
     for attribute in metric.metadata:
         if attribute.key == "prometheus.type":
-            return printable(attribute.value.string_value)
-    if shape == "sum":
-        return "counter" if metric.sum.is_monotonic else "sum"
-    return "histogram" if shape.endswith("histogram") else shape
+            word = attribute.value.string_value
+    return printable(KINDS.get(word, word))[:KIND_WIDTH]
 
 
-def _number(point: Any) -> str:
+def _number(point: Any) -> tuple[str, str]:
     value = point.as_int if point.WhichOneof("value") == "as_int" else point.as_double
-    return show_number(value).rjust(VALUE_WIDTH)
+    return show_number(value), ""
 
 
-def _histogram(point: Any) -> str:
+def _histogram(point: Any) -> tuple[str, str]:
     counts, bounds = list(point.bucket_counts), list(point.explicit_bounds)
-    bars = sparkline(counts)
-    return " ".join(filter(None, (bars, *_totals(point), *_percentiles(bounds, counts))))
+    return f"n={point.count}", " ".join((sparkline(counts), *_mean(point), *_percentiles(bounds, counts))).strip()
 
 
-def _exponential(point: Any) -> str:
+def _exponential(point: Any) -> tuple[str, str]:
     counts = [*reversed(point.negative.bucket_counts), point.zero_count, *point.positive.bucket_counts]
-    return " ".join((sparkline(counts), *_totals(point)))
+    return f"n={point.count}", " ".join((sparkline(counts), *_mean(point))).strip()
 
 
-def _totals(point: Any) -> Iterator[str]:
-    yield f"n={point.count}"
-    if point.HasField("sum"):
-        yield f"Σ={show_number(point.sum)}"
+def _mean(point: Any) -> Iterator[str]:
+    if point.HasField("sum") and point.count:
+        yield f"mean={_rounded(point.sum / point.count)}"
 
 
 def _percentiles(bounds: list[float], counts: list[int]) -> Iterator[str]:
@@ -174,9 +266,10 @@ def _percentiles(bounds: list[float], counts: list[int]) -> Iterator[str]:
             yield f"p{rank * 100:g}{estimate}"
 
 
-def _summary(point: Any) -> str:
-    quantiles = [f"p{100 * q.quantile:g}={show_number(q.value)}" for q in point.quantile_values]
-    return " ".join((f"n={point.count}", f"Σ={show_number(point.sum)}", *quantiles))
+def _summary(point: Any) -> tuple[str, str]:
+    quantiles = (f"p{100 * q.quantile:g}={show_number(q.value)}" for q in point.quantile_values)
+    mean = (f"mean={_rounded(point.sum / point.count)}",) if point.count else ()
+    return f"n={point.count}", " ".join((*mean, *quantiles))
 
 
 _VALUES = {
@@ -214,7 +307,12 @@ def quantile(rank: float, bounds: Sequence[float], counts: Sequence[int]) -> str
     upper = bounds[index]
     lower = bounds[index - 1] if index else min(0.0, upper)
     within = (target - (reached - counts[index])) / counts[index]
-    return f"≈{show_number(float(f'{lower + (upper - lower) * within:.3g}'))}"
+    return f"≈{_rounded(lower + (upper - lower) * within)}"
+
+
+def _rounded(value: float) -> str:
+    """What is estimated is shown with three digits."""
+    return show_number(float(f"{value:.3g}"))
 
 
 def show_number(value: float) -> str:

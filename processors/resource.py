@@ -6,7 +6,7 @@ labels are known (``series.target``), nothing is guessed: labels that are the ta
 a list of the names that Linkerd writes itself decides, and a series scraped from a pod keeps on the point what is on
 the list. The list is an approximation: a release that writes a new name puts it on the resource.
 
-Profile "otel" is linkerd.io's workload as OpenTelemetry's resource:
+Profile "otel" makes the workload the resource:
 
 - Every job: ``instance`` -> service.instance.id, server.address and server.port; ``job`` -> prometheus.job; the owner
   (``deployment``, ...), ``namespace`` and ``pod`` -> k8s.*. ``service.name`` is the owner, else the pod, else
@@ -74,6 +74,7 @@ _DROPPED = frozenset(("pod_template_hash",))
 
 _PROXY_JOB = "linkerd-proxy"
 _CONTROLLER_JOBS = ("linkerd-controller", "linkerd-multicluster-controller", "linkerd-service-mirror")
+_ROUND_TRIP = frozenset(("job", "instance"))
 _CONTROLLER_JOB = frozenset(("job", "instance", "component"))
 _ANY_JOB = _CONTROLLER_JOB | _OTHER_NAMES.keys()
 
@@ -147,22 +148,26 @@ class Resource(SeriesProcessor[ResourceSettings]):
         if series.resource is not EMPTY_RESOURCE:
             resource = ebbtide.Resource.of(dict(series.resource.attributes) | self._configured)
         elif self._profile == "otel" and series.target is not None:
-            whole = series.target.derive(self._key, self._whole)
-            kept = _without(flat, whole.pairs)
-            if len(kept) + len(series.target.flat) == len(flat):
-                resource = whole.resource
-            else:  # something between changed the target's labels: the resource says what is left of them
-                resource = self._resource(_only(flat, whole.pairs))
-            flat = kept
-        elif self._profile == "otel":
-            pairs = _fallback(series.name, flat)
-            flat, resource = _without(flat, pairs), self._resource(_only(flat, pairs))
-        elif self._profile == "prometheus":
-            pairs = frozenset((("job", series.label("job")), ("instance", series.label("instance"))))
-            flat, resource = _without(flat, pairs), self._resource(_only(flat, pairs))
+            flat, resource = self._part_known(flat, series.target)
         else:
-            resource = self._resource(())
+            flat, moved = _parted(flat, self._moving(series.name, flat))
+            resource = self._resource(moved)
         return Series.flat_of(series.name, flat, series.family, resource, scope)
+
+    def _part_known(self, flat: Labels, target: Target) -> tuple[Labels, ebbtide.Resource]:
+        """Take the target's labels away; return what stays, and the resource."""
+        whole = target.derive(self._key, self._whole)
+        kept = _without(flat, whole.pairs)
+        if len(kept) + len(target.flat) == len(flat):
+            return kept, whole.resource
+        # A relabelling in between changed the target's labels: the resource says what is left of them.
+        return kept, self._resource(tuple([text for pair in _pairs(flat) if pair in whole.pairs for text in pair]))
+
+    def _moving(self, sample_name: str, flat: Labels) -> Container[str]:
+        """Return the names of the labels that move, where the target is not known or of no interest."""
+        if self._profile == "none":
+            return ()
+        return _ROUND_TRIP if self._profile == "prometheus" else _likely_target_names(sample_name, flat)
 
     def _whole(self, target: Target) -> _Whole:
         return _Whole(frozenset(_pairs(target.flat)), self._resource(target.flat))
@@ -193,8 +198,12 @@ def _without(flat: Labels, pairs: Pairs) -> Labels:
     return tuple([text for pair in zip(texts, texts, strict=True) if pair not in pairs for text in pair])
 
 
-def _only(flat: Labels, pairs: Pairs) -> Labels:
-    return tuple([text for pair in _pairs(flat) if pair in pairs for text in pair])
+def _parted(flat: Labels, moving: Container[str]) -> tuple[Labels, Labels]:
+    """Return what stays and what moves."""
+    kept, moved = list[str](), list[str]()
+    for name, value in _pairs(flat):
+        (moved if name in moving else kept).extend((name, value))
+    return tuple(kept), tuple(moved)
 
 
 def _take_scope(flat: Labels, scope: Scope) -> tuple[Labels, Scope]:
@@ -217,26 +226,23 @@ def _prefixed(names: tuple[str, ...], prefix: str) -> range:
     return range(first, last)
 
 
-def _class_of(labels: Mapping[str, str]) -> _Class:
+def _class_of(job: str, names: Container[str]) -> _Class:
     """Tell Linkerd's proxies and controllers by their job (``<namespace>/<job>`` where the Prometheus Operator rules)."""
-    job = labels.get("job", "").rpartition("/")[2]
-    if job == _PROXY_JOB or "control_plane_ns" in labels:
+    job = job.rpartition("/")[2]
+    if job == _PROXY_JOB or "control_plane_ns" in names:
         return "proxy"
     return "controller" if job in _CONTROLLER_JOBS else "other"
 
 
-def _fallback(sample_name: str, flat: Labels) -> Pairs:
-    """Return the labels that are most likely the target's, where those are not known."""
-    labels = dict(_pairs(flat))
-    kind = _class_of(labels)
-    if kind == "proxy":
-        names = flat[::2]
-        # Where exported_x stands beside x, Prometheus had to make room for a target label of that name.
-        displaced = {names[row].removeprefix(_EXPORTED) for row in _prefixed(names, _EXPORTED)}
-        moving: Container[str] = {name for name in names if name in displaced or not _is_native(name, sample_name)}
-    else:
-        moving = _CONTROLLER_JOB if kind == "controller" else _ANY_JOB
-    return frozenset([pair for pair in labels.items() if pair[0] in moving])
+def _likely_target_names(sample_name: str, flat: Labels) -> Container[str]:
+    """Return the names of those labels that are most likely the target's, where those are not known."""
+    names = flat[::2]
+    kind = _class_of(flat[2 * names.index("job") + 1] if "job" in names else "", names)
+    if kind != "proxy":
+        return _CONTROLLER_JOB if kind == "controller" else _ANY_JOB
+    # Where exported_x stands beside x, Prometheus had to make room for a target label of that name.
+    displaced = {names[row].removeprefix(_EXPORTED) for row in _prefixed(names, _EXPORTED)}
+    return displaced.union([name for name in names if not _is_native(name, sample_name)])
 
 
 def _is_native(label: str, sample_name: str) -> bool:
@@ -249,7 +255,7 @@ def _is_native(label: str, sample_name: str) -> bool:
 
 def _otel(labels: dict[str, str]) -> dict[str, AttributeValue]:
     """Name target labels as OpenTelemetry does. A target label that has such a name already is taken at its word."""
-    kind = _class_of(labels)
+    kind = _class_of(labels.get("job", ""), labels)
     derived: dict[str, AttributeValue] = {}
     owners = (labels[name] for name in _SERVICE_NAMES if name in labels)
     derived["service.name"] = next(owners, UNKNOWN_SERVICE)
@@ -279,8 +285,8 @@ def _instance(instance: str, on_pod: bool) -> Iterator[tuple[str, AttributeValue
     A host that says nothing of who it is (localhost and the like) is left out, as the Collector does.
     """
     yield "service.instance.id", instance
-    host, _, port = instance.rpartition(":")
-    if not host or "]" in port or (":" in host and not host.endswith("]")):
+    host, colon, port = instance.rpartition(":")
+    if not colon or "]" in port or (":" in host and not host.endswith("]")):
         host, port = instance, ""  # no port: a name, or an IPv6 address with or without brackets
     host = host.removeprefix("[").removesuffix("]")
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import trio
 from pydantic import field_validator
@@ -20,10 +21,12 @@ from receivers.policy import forbidden
 from receivers.polling import PollingReceiver, PollingSettings, labels_of
 from receivers.scrape import Scrape, TooMuch
 from receivers.skeleton import Page, PageReader
+from receivers.text import show
 from receivers.types import TypeBook
 
 _ACCEPT = "text/plain;version=0.0.4"
-_EXCERPT = 2048  # bytes of an error answer that are read
+_EXCERPT = 2048  # bytes of an error answer that are looked at
+_INFLATED = 64 << 20  # bytes to which an error answer may inflate before we are done with its excerpt
 _MANY = 1000  # newcomers of a poll, after which what exists is taken out of the collector's sight
 _NS = 10**9
 
@@ -45,6 +48,15 @@ class FederateSettings(PollingSettings):
     def _an_http_url(cls, url: str) -> str:
         if not url.startswith(("http://", "https://")):
             raise ValueError("not an HTTP URL; write one that begins with http:// or https://")
+        try:
+            parts = urlsplit(url)
+            reachable = bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its text quotes the URL, which may hold a password
+            reachable = False
+        if not reachable:
+            raise ValueError("no host, or no port that can be; write one such as http://prometheus:9090") from None
+        if parts.query or parts.fragment:
+            raise ValueError("a base URL has no query and no fragment; leave out what begins with ? or #")
         return url.rstrip("/")
 
     @field_validator("match")
@@ -83,15 +95,12 @@ class Federate(PollingReceiver[FederateSettings]):
         began = trio.current_time()
         self.counts.polls += 1
         try:
-            page = await self._fetch()
+            page, born = await self._fetch()
         except ReceiveError:
             self.counts.failed_polls += 1
             await self._report(emit, up=False, seconds=trio.current_time() - began)
             raise
         seconds = trio.current_time() - began
-        born = self._scrape.newcomers
-        if born:
-            await self._enquire()
         for batch in self._scrape.take(page, self.context.now()):
             await emit(batch)
         samples = len(page.slots)
@@ -99,21 +108,25 @@ class Federate(PollingReceiver[FederateSettings]):
         if born > _MANY:
             gc.freeze()  # a million small, immutable objects that are there to stay: the collector need not walk them
 
-    async def _fetch(self) -> Page:
-        """Read one whole answer. Raises ReceiveError, and has forgotten all of it then."""
+    async def _fetch(self) -> tuple[Page, int]:
+        """Read one whole answer, and what its newcomers need; return it and how many those are.
+
+        However it ends otherwise, ReceiveError or not, all of the answer is forgotten. Nothing is awaited between
+        ``finish`` and ``take``: a page is adopted with its newcomers or not at all.
+        """
         url = self.settings.url + "/federate"
         reader = self._scrape.read()
         try:
             with deadline(self.settings.timeout, url):
                 await self._read(reader, url)
-            return self._scrape.finish(reader)
-        except (Fault, BadPage, TooMuch, ReceiveError) as error:
+            born = self._scrape.newcomers
+            if born:
+                await self._enquire()
+            return self._scrape.finish(reader), born
+        except BaseException as error:
             self._scrape.abandon(reader)
-            if isinstance(error, TooMuch):
-                raise ReceiveError(f"cannot take the answer of {safe_url(url)}: {error}") from error
-            raise error if isinstance(error, ReceiveError) else ReceiveError(str(error)) from error
-        except BaseException:
-            self._scrape.abandon(reader)
+            if isinstance(error, Fault | BadPage | TooMuch):
+                raise ReceiveError(_sentence(error, safe_url(url))) from error
             raise
 
     async def _read(self, reader: PageReader, url: str) -> None:
@@ -144,6 +157,13 @@ class Federate(PollingReceiver[FederateSettings]):
             await emit(batch)
 
 
+def _sentence(error: Fault | BadPage | TooMuch, where: str) -> str:
+    """Return the sentence for an answer that broke off, cannot be read, or is too much."""
+    if isinstance(error, BadPage):
+        return f"cannot read line {error.line_number} of {where}, {show(error.excerpt)}: {error.reason}"
+    return f"cannot take the answer of {where}: {error}" if isinstance(error, TooMuch) else str(error)
+
+
 def _check_content_type(response: Response) -> None:
     """A page that calls itself HTML or JSON is not metrics, whatever its lines look like."""
     content_type = response.headers.get("content-type", "")
@@ -157,10 +177,7 @@ def _check_content_type(response: Response) -> None:
 async def _refusal(response: Response) -> str:
     """Return the sentence for an answer that is not 200."""
     status, where = response.status, response.url
-    try:
-        body = (await response.read(_EXCERPT)).decode(errors="replace")
-    except Fault:
-        body = ""
+    body = await _excerpt(response)
     said = " ".join(body.split())[:200]
     why = f"the server answered {status}" + (f", {said!r}" if said else "")
     if status == 403 and "prometheus" not in body.lower():
@@ -179,3 +196,16 @@ async def _refusal(response: Response) -> str:
     if status >= 500:
         return f"cannot read {where}: {why}; look into the server's own log, polling goes on"
     return f"cannot read {where}: {why}; check `url`"
+
+
+async def _excerpt(response: Response) -> str:
+    """Return how the body of an error answer begins; as much of it as came, where it breaks off."""
+    body = b""
+    try:
+        async for chunk in response.chunks(_INFLATED):
+            body += chunk[:_EXCERPT]
+            if len(body) >= _EXCERPT:
+                break
+    except Fault:  # the status says enough
+        return body.decode(errors="replace")
+    return body[:_EXCERPT].decode(errors="replace")

@@ -9,10 +9,11 @@ from typing import Any
 
 import trio
 
-from ebbtide import Client, Fault, deadline
+from ebbtide import Client, Fault, deadline, safe_url
 from receivers.exposition import BadPage, parse_page
 from receivers.scrape import Scrape
 from receivers.targets import UP, TargetKey
+from receivers.types import strip_type_labels
 
 _FRESH = 60.0  # s: metadata younger than this is not asked for again
 _AGAIN = 600.0  # s: after a refusal
@@ -46,8 +47,9 @@ class Enquiry:
         names: list[str | None] = [*disputed] if len(disputed) <= _MAX_CONFLICTS else [None]
         for name in names:
             entries = await self._json("/api/v1/targets/metadata", [("metric", name)] if name else ())
-            if isinstance(entries, list):
-                scrape.types.learn_targets(entries)
+            if not isinstance(entries, list):
+                return  # the server does not tell, or is slow to: the others would cost a timeout each
+            scrape.types.learn_targets(entries, name or "")
 
     async def targets(self, scrape: Scrape, unknown: Iterable[TargetKey]) -> None:
         """Ask for the ``up`` of targets whose own labels the answer did not show."""
@@ -64,18 +66,22 @@ class Enquiry:
             return
         for sample in page.samples:
             if sample.name == UP:
-                scrape.targets.learn(sample.labels)
+                scrape.targets.learn(strip_type_labels(sample.labels))
 
     async def _json(self, path: str, params: Iterable[tuple[str, str]]) -> Any:
         body = await self._get(path, params)
         if body is None:
             return None
+        where = safe_url(self._base + path)
         try:
             answer = json.loads(body)
         except (ValueError, RecursionError):
-            self._warn(path, f"cannot read the answer of {self._base}{path}: it is not JSON")
+            self._warn(path, f"cannot read the answer of {where}: it is not JSON")
             return None
-        return answer.get("data") if isinstance(answer, dict) and answer.get("status") == "success" else None
+        if not isinstance(answer, dict) or answer.get("status") != "success":
+            self._warn(path, f"cannot read the answer of {where}: it is not a successful one of Prometheus' API")
+            return None
+        return answer.get("data")
 
     async def _get(self, path: str, params: Iterable[tuple[str, str]]) -> bytes | None:
         try:

@@ -82,13 +82,15 @@ class Complaints:
         self._log = log
         self._what = what
         self._sentence = ""
-        self._repeats = 0
+        self._repeats = 0  # of the sentence
+        self._failures = 0  # since it was last well, whatever the sentence
         self._said = 0.0
 
     def failed(self, sentence: str) -> None:
         """Log the failure unless it has been said a short while ago."""
         now = trio.current_time()
         self._repeats += 1
+        self._failures += 1
         if sentence != self._sentence:
             self._repeats, self._sentence, self._said = 1, sentence, now
             self._log.warning("%s: %s", self._what, sentence)
@@ -99,8 +101,8 @@ class Complaints:
     def passed(self) -> None:
         """Log that it is well again, if it was not."""
         if self._sentence:
-            self._log.info("%s: well again after %d failed polls", self._what, self._repeats)
-            self._sentence, self._repeats = "", 0
+            self._log.info("%s: well again after %d failed polls", self._what, self._failures)
+            self._sentence, self._repeats, self._failures = "", 0, 0
 
 
 class PollingReceiver(Receiver[P], Generic[P]):

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import STALE_NAN, Batch, Bools, Family, Floats, Ints, Part, ReceiverCounts, Series, SeriesTable, part_of
+from ebbtide import STALE_NAN, Batch, Bools, Floats, Ints, Part, ReceiverCounts, Series, SeriesTable, part_of
 from receivers import starts
 from receivers.memory import EXPIRED, FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Columns, Slots
 from receivers.numbers import NO_TIME
@@ -320,7 +320,8 @@ class Scrape:
         revised = self.types.revise()
         if not revised:
             return []
-        slots = [slot for slot, series in enumerate(self._series) if series is not None and series.family in revised]
+        unknown = {family.identity for family in revised}  # series are shared between receivers, their books are not
+        slots = [slot for slot, series in enumerate(self._series) if series and series.family.identity in unknown]
         index = np.array(slots, np.intp)
         ended = self._stale(index[self.columns.alive[index]], now)
         self._tables.withdraw(slots)
@@ -332,34 +333,31 @@ class Scrape:
         if not newcomers:
             return
         heads = [self._head(slot) for slot in newcomers]
+        keys = [target_key(flat) for _, flat in heads]
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
-        for slot, head, family in zip(newcomers, heads, self.types.decide(heads), strict=True):
-            series = self._series[slot] = self._identify(head, family)
+        for slot, (name, flat), key, family in zip(newcomers, heads, keys, self.types.decide(heads), strict=True):
+            series = Series.flat_of(name, strip_type_labels(flat), family, target=self.targets.target(key))
+            self._series[slot] = series
             if family.kind in _COMPOUND and (part := part_of(series)) is not None:
                 wholes[part.name, part.flat, family.identity].append((slot, part))
-        self._enter(newcomers, heads)
+        self._enter(newcomers, keys)
         older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(newcomers)
         self._tables.withdraw(older)
         for slot, (name, flat) in zip(newcomers, heads, strict=True):
             self._mark_folded(slot, name, flat)
         self._tables.hold([slot for slot in newcomers if self.columns.fate[slot] == POINTS] + sorted(older))
 
-    def _identify(self, head: Head, family: Family) -> Series:
-        name, flat = head
-        return Series.flat_of(name, strip_type_labels(flat), family, target=self.targets.target(target_key(flat)))
-
-    def _enter(self, slots: list[int], heads: list[Head]) -> None:
+    def _enter(self, slots: list[int], keys: list[TargetKey]) -> None:
         """Enter what follows from identity into the columns."""
         columns = self.columns
         kinds = [series.family.kind if (series := self._series[slot]) else "" for slot in slots]
-        keys = [target_key(flat) for _, flat in heads]
         columns.used[slots] = True
         columns.cumulative[slots] = [kind in _CUMULATIVE for kind in kinds]
         columns.fate[slots] = [UNSUPPORTED if kind == "gaugehistogram" else POINTS for kind in kinds]
         columns.target[slots] = [self.targets.number(key) for key in keys]
         columns.head[slots] = slots
-        for slot, key, (name, _) in zip(slots, keys, heads, strict=True):
-            if name == UP:
+        for slot, key in zip(slots, keys, strict=True):
+            if self._head(slot)[0] == UP:
                 self.targets.watch(key, slot)
 
     def _join(self, whole: Whole, parts: list[tuple[int, Part]]) -> set[int]:

@@ -21,13 +21,17 @@ UP = "up"
 
 def target_key(flat: tuple[str, ...]) -> TargetKey:
     """Return job and instance of flat labels, "" where there is none."""
-    job = instance = ""
-    for index in range(0, len(flat), 2):
-        if flat[index] == "job":
-            job = flat[index + 1]
-        elif flat[index] == "instance":
-            instance = flat[index + 1]
-    return job, instance
+    return _label(flat, "job"), _label(flat, "instance")
+
+
+def _label(flat: tuple[str, ...], name: str) -> str:
+    try:
+        index = flat.index(name)
+    except ValueError:
+        return ""
+    if index % 2:  # a value that reads like the name
+        return dict(zip(flat[::2], flat[1::2], strict=True)).get(name, "")
+    return flat[index + 1]
 
 
 class TargetBook:

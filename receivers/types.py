@@ -156,7 +156,7 @@ class TypeBook:
         for entry in entries if isinstance(entries, list) else ():
             target = entry.get("target") if isinstance(entry, dict) else None
             job = target.get("job", "") if isinstance(target, dict) else None
-            name = entry.get("metric", metric) if isinstance(entry, dict) else None
+            name = (entry.get("metric") or metric) if isinstance(entry, dict) else None
             if isinstance(job, str) and isinstance(name, str) and name:
                 told.setdefault((job, name), []).append(entry)
         for key, words in told.items():
@@ -171,7 +171,7 @@ class TypeBook:
         """
         keys = [_head(name, flat) for name, flat in heads]
         decided = self._decided
-        newcomers = {key for key in keys if key not in decided}
+        newcomers = dict.fromkeys(key for key in keys if key not in decided)
         for key in sorted(newcomers, key=_partners_last):
             head = _Head(*key)
             family = decided[key] = self._resolve(head)

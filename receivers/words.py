@@ -9,8 +9,10 @@ What is remembered lives as long as the page is read, and no longer.
 from __future__ import annotations
 
 import re
-from itertools import chain, pairwise
+from collections.abc import Callable
+from itertools import chain
 from math import isfinite
+from operator import itemgetter
 from sys import intern
 
 from receivers.text import Sample, parse_sample
@@ -19,6 +21,9 @@ _NAME = re.compile(rb"[a-zA-Z_:][a-zA-Z0-9_:]*+")
 _PAIR = re.compile(rb'([a-zA-Z_][a-zA-Z0-9_]*+)="([^"\\\n]++)')
 _RESERVED = "__name__"
 _TIMESTAMP_DIGITS = 13
+
+
+Sorter = Callable[[tuple[str, ...]], tuple[str, ...]]
 
 
 class _Odd(ValueError):
@@ -42,10 +47,16 @@ class _Names(dict[bytes, str]):
         return name
 
 
-class _Orders(dict[tuple[str, ...], bool]):
-    def __missing__(self, names: tuple[str, ...]) -> bool:
-        ordered = self[names] = all(a < b for a, b in pairwise(names)) and _RESERVED not in names
-        return ordered
+class _Orders(dict[tuple[str, ...], Sorter | None]):
+    """By the names of a line's labels: how to sort its flat labels, None where they stand in order."""
+
+    def __missing__(self, names: tuple[str, ...]) -> Sorter | None:
+        if len(set(names)) < len(names) or _RESERVED in names:
+            raise _Odd
+        order = sorted(range(len(names)), key=names.__getitem__)
+        in_order = order == list(range(len(names)))
+        getter = self[names] = None if in_order else itemgetter(*chain.from_iterable((2 * i, 2 * i + 1) for i in order))
+        return getter
 
 
 class Words:
@@ -54,7 +65,7 @@ class Words:
     def __init__(self) -> None:
         self._pair = _Pairs().__getitem__
         self._name = _Names().__getitem__
-        self._ordered = _Orders().__getitem__
+        self._order = _Orders().__getitem__
 
     def sample(self, line: bytes) -> Sample:
         """Return what ``parse_sample`` returns for the line; raises what it raises."""
@@ -68,8 +79,9 @@ class Words:
         if opened < 0 or closed < opened or b"\\" in line:
             raise _Odd
         flat = tuple(chain.from_iterable(map(self._pair, line[opened + 1 : closed].split(b'",'))))
-        if not self._ordered(flat[::2]):
-            raise _Odd
+        order = self._order(flat[::2])
+        if order is not None:
+            flat = order(flat)
         plain = plain_field(line[closed + 3 :])
         if plain is None:
             raise _Odd

@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.testing import reference_request
 from ebbtide import Batch
-from exporters.text import Style, printable, quantile, render, show_number, sparkline
+from exporters.text import Style, printable, quantile, render, shorten, show_number, sparkline
+
+TIME = 1_763_879_000_123_456_789
 
 GOLDEN = """\
-2025-11-23  web · emojivoto  k8s.deployment.name=web
-06:23:20.123 web request_total       counter           1234  direction=inbound tls=true
-06:23:20.123 web request_total       counter           1234  direction=outbound tls=true
-06:23:20.123 web gone                unknown          ended
-06:23:20.123 web response_latency_ms histogram ▃██▃ n=40 Σ=812.5 p50≈10 p99>50 ms  direction=inbound tls=true
-06:23:20.123 web response_latency_ms histogram ▃██▃ n=40 Σ=812.5 p50≈10 p99>50 ms  direction=outbound tls=true
-06:23:20.123 web gc_seconds          summary   n=7 Σ=12.5 p50=0.25 s
-06:23:20.123 web g                   gauge                0  n=0
-06:23:20.123 web g                   gauge              NaN  n=1
-06:23:20.123 web g                   gauge             +Inf  n=2
-06:23:20.123 web g                   gauge             -Inf  n=3
-06:23:20.123 web g                   gauge            1e+21  n=4
+─── web · emojivoto  2025-11-23 06:23:20.123 deployment=web
+request_total        1234    ctr   direction=inbound tls=true
+request_total        1234    ctr   direction=outbound tls=true
+gone                ended    ?
+response_latency_ms  n=40 ms hist  ▃██▃ mean=20.3 p50≈10 p99>50  direction=inbound tls=true
+response_latency_ms  n=40 ms hist  ▃██▃ mean=20.3 p50≈10 p99>50  direction=outbound tls=true
+gc_seconds            n=7 s  summ  mean=1.79 p50=0.25
+g                       0    gauge n=0
+g                     NaN    gauge n=1
+g                    +Inf    gauge n=2
+g                    -Inf    gauge n=3
+g                   1e+21    gauge n=4
 """
 
 
@@ -38,40 +41,109 @@ def test_golden(batch: Batch):
     assert render(first_resource(batch)) == GOLDEN
 
 
+def request(**resource: str) -> ExportMetricsServiceRequest:
+    made = ExportMetricsServiceRequest()
+    attributes = made.resource_metrics.add().resource.attributes
+    for key, value in resource.items():
+        attributes.add(key=key.replace("__", ".")).value.string_value = value
+    return made
+
+
+def add_gauge(to: ExportMetricsServiceRequest, name: str, time: int = TIME, **attributes: str) -> None:
+    scope = to.resource_metrics[-1].scope_metrics.add()
+    point = scope.metrics.add(name=name).gauge.data_points.add(as_double=1, time_unix_nano=time)
+    for key, value in attributes.items():
+        point.attributes.add(key=key).value.string_value = value
+
+
 def test_a_header_when_the_resource_changes(batch: Batch):
     text = render(reference_request(batch).SerializeToString())
-    assert [line.split()[1] for line in text.splitlines() if line.startswith("2025")] == ["web", "voting"]
-    assert render(first_resource(batch) * 2).count("2025-11-23") == 1
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("───")] == ["web", "voting"]
+    assert render(first_resource(batch) * 2).count("───") == 1
 
 
-def test_a_terminal_of_100_columns(batch: Batch):
-    lines = render(first_resource(batch), Style(width=100)).splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[1] == GOLDEN.splitlines()[1]
-    assert (
-        lines[4]
-        == "06:23:20.123 web response_latency_ms histogram ▃██▃ n=40 Σ=812.5 p50≈10 p99>50 ms  direction=inboun…"
+def test_the_header_says_nothing_twice():
+    one = request(
+        service__name="web", service__namespace="shop", service__instance__id="10.0.0.1:4191", server__address="10.0.0.1",
+        k8s__namespace__name="shop", k8s__pod__name="web-1", k8s__pod__ip="10.0.0.1", k8s__deployment__name="web",
+        linkerd__workload__namespace="shop", k8s__pod__label__tier="front", k8s__pod__label__="x", zone="a",
+    )  # fmt: skip
+    add_gauge(one, "g")
+    assert render(one.SerializeToString()).splitlines() == [
+        "─── web · shop · web-1 · 10.0.0.1:4191  2025-11-23 06:23:20.123 "
+        "deployment=web workload.namespace=shop tier=front k8s.pod.label.=x zone=a",
+        "g 1 gauge",
+    ]
+
+
+def test_lines_carry_their_own_times_where_those_differ():
+    one = request()
+    add_gauge(one, "a")
+    add_gauge(one, "bc", TIME - 10**9)
+    assert render(one.SerializeToString()).splitlines() == [
+        "─── no resource  2025-11-23 06:23:20.123",
+        "06:23:20.123 a  1 gauge",
+        "06:23:19.123 bc 1 gauge",
+    ]
+
+
+def test_a_terminal_of_80_columns(batch: Batch):
+    lines = render(first_resource(batch), Style(width=80)).splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[:4] == GOLDEN.splitlines()[:4]
+    assert lines[4] == "response_latency_ms  n=40 ms hist  ▃██▃ mean=20.3 p50≈10 p99>50  direction=inbo…"
+    assert lines[6] == GOLDEN.splitlines()[6]
+
+
+@pytest.mark.parametrize("width", [*range(60), 100])
+def test_no_width_is_too_small_for_a_number(batch: Batch, width: int):
+    lines = render(first_resource(batch), Style(width=width)).splitlines()
+    assert len(lines) == len(GOLDEN.splitlines())
+    assert [line for line in lines if " 1234 " in line] == lines[1:3]
+
+
+def test_long_names_and_values_lose_their_middle_on_a_terminal():
+    one = request()
+    name, address = (
+        "control_destination_balancer_queue_gate_open_total",
+        "linkerd-dst-headless.linkerd.svc.cluster.local:80",
     )
-    assert "p99>50 ms\n" in render(first_resource(batch), Style(width=70))  # attributes give way, values do not
+    add_gauge(one, name, addr=address, state="ready")
+    body = one.SerializeToString()
+    assert render(body).splitlines()[1] == f"{name} 1 gauge addr={address} state=ready"
+    assert render(body, Style(width=80)).splitlines()[1] == (
+        "control_destinat…gate_open_total 1 gauge addr=linkerd-ds….local:80 state=ready"
+    )
+    assert render(body, Style(width=60)).splitlines()[1] == (
+        "control_dest…_open_total 1 gauge addr=linker…al:80 state=re…"
+    )
+
+
+def test_what_tells_points_apart_comes_first():
+    one = request()
+    metric = one.resource_metrics[0].scope_metrics.add().metrics.add(name="x")
+    for attributes in ({"a": "1", "b": "2", "z": "3"}, {"a": "1", "b": "2", "z": "4"}, {"a": "1", "c": "5"}):
+        point = metric.gauge.data_points.add(as_double=1, time_unix_nano=TIME)
+        for key, value in attributes.items():
+            point.attributes.add(key=key).value.string_value = value
+    shown = [line.partition("gauge ")[2] for line in render(one.SerializeToString()).splitlines()[1:]]
+    assert shown == ["b=2 z=3 a=1", "b=2 z=4 a=1", "c=5 a=1"]
 
 
 def test_colours_change_nothing_but_colours(batch: Batch):
     plain = render(first_resource(batch), Style(width=100))
     painted = render(first_resource(batch), Style(colour=True, width=100))
     assert "\x1b[32m" in painted
-    stripped = painted
-    for code in ("1;36", "0", "2", "36", "1", "35", "32"):
-        stripped = stripped.replace(f"\x1b[{code}m", "")
-    assert stripped == plain
+    assert re.sub(r"\x1b\[[0-9;]*m", "", painted) == plain
 
 
 def test_strangers_cannot_move_the_cursor():
-    request = ExportMetricsServiceRequest()
-    resource = request.resource_metrics.add()
-    resource.resource.attributes.add(key="service.name").value.string_value = "a\x1b[2Jb"
-    point = resource.scope_metrics.add().metrics.add(name="x\ny", unit="\r").gauge.data_points.add(as_double=1)
-    point.attributes.add(key="k").value.string_value = "v\n\x07"
-    text = render(request.SerializeToString(), Style(width=100))
+    one = request(service__name="a\x1b[2Jb", service__namespace="\x9b", **{"k\n": "v\n"})
+    add_gauge(one, "x\ny", **{"k\r": "v\n\x07"})
+    metric = one.resource_metrics[0].scope_metrics[0].metrics[0]
+    metric.unit = "\r"
+    metric.metadata.add(key="prometheus.type").value.string_value = "\x1b["
+    text = render(one.SerializeToString(), Style(width=100))
     assert text.count("\n") == 2
     assert printable(text.replace("\n", "")) == text.replace("\n", "")
 
@@ -85,9 +157,9 @@ def test_any_time(time: int):
     exponential = metrics.add(name="e").exponential_histogram.data_points.add(count=3, zero_count=1, sum=2)
     exponential.positive.bucket_counts.extend([2])
     text = render(request.SerializeToString())
-    assert "- x" in text
-    assert "-3" in text
-    assert "▅█ n=3 Σ=2" in text
+    assert "─── no resource" in text
+    assert "x  -3 gauge" in text
+    assert "e n=3 hist  ▅█ mean=0.667" in text
 
 
 def test_nothing():
@@ -134,3 +206,11 @@ def test_quantile(rank: float, bounds: list[float], counts: list[int], shown: st
 )  # fmt: skip
 def test_numbers(number: float, text: str):
     assert show_number(number) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "width", "short"),
+    [("abcdef", 6, "abcdef"), ("abcdef", 5, "ab…ef"), ("abcdef", 4, "ab…f"), ("abcdef", 2, "a…"), ("abc", 1, "…")],
+)
+def test_shorten(text: str, width: int, short: str):
+    assert shorten(text, width) == short

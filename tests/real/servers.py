@@ -121,7 +121,7 @@ class Forwarder(HttpServer):
     """Stands between a client and ``upstream``, keeps what passes, and can spoil single answers.
 
     ``fault`` names the fault for the n-th request of a path (from 1): "503", "cut" (in the middle of the body), "short"
-    (at a line's end, all lengths right), "mute"; "" lets it pass. ``edit`` may change a body on its way.
+    (in the middle of a line, and all lengths right), "mute"; "" lets it pass. ``edit`` may change a body on its way.
     """
 
     def __init__(
@@ -175,6 +175,9 @@ class Forwarder(HttpServer):
         headers = {name: value for name, value in answer.headers.items() if name in ("Content-Type", "Content-Encoding")}
         packed = headers.get("Content-Encoding") == "gzip"
         plain = zlib.decompress(body, 31) if packed else body
+        if fault == "short":
+            plain = body = plain[: len(plain) // 2].rstrip(b"\n")
+            del headers["Content-Encoding"]
         if self._edit:
             plain = body = self._edit(path, number, plain)
         return Reply(answer.status, body, headers, cut=fault == "cut", chunked=len(body) > 2048), plain
