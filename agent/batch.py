@@ -63,7 +63,7 @@ class Batch:
         self.starts = np.zeros(rows, np.int64) if starts is None else starts
         self.stale = stale if stale is not None and stale.any() else None
         self.extras = extras or None
-        if not len(values) == len(times) == len(self.starts) == rows:
+        if not len(values) == len(times) == len(self.starts) == rows or (stale is not None and len(stale) != rows):
             raise ValueError(
                 f"cannot make a batch of {rows} rows from columns of {len(values)} values, {len(times)} times"
             )

@@ -40,6 +40,7 @@ class Derivable:
             if derived[index] is key:
                 return cast(_T, derived[index + 1])
         value = make(self)
+        derived = self._derived  # `make` may have derived something else in turn
         alive = [
             item for i in range(0, len(derived), 2) if derived[i]() is not None for item in (derived[i], derived[i + 1])
         ]
@@ -84,6 +85,19 @@ class Family:
         self.help = help
         self.typed_by = typed_by
         self.identity = (name, kind, unit)
+
+    def renamed(self, old: str, new: str) -> Family:
+        """Return the family of a sample once called ``old`` and now called ``new``.
+
+        A part of a histogram or summary that keeps its suffix belongs to the whole of the new name; one that loses it is
+        a part no more, and of unknown kind.
+        """
+        suffix = old.removeprefix(self.name) if old.startswith(self.name) else ""
+        if self.kind not in ("histogram", "gaugehistogram", "summary"):
+            return Family(new, self.kind, self.unit, self.help, self.typed_by)
+        if new.endswith(suffix):
+            return Family(new.removesuffix(suffix), self.kind, self.unit, self.help, self.typed_by)
+        return Family(new, "unknown", self.unit, self.help, self.typed_by)
 
     def __repr__(self) -> str:
         return f"Family({self.name!r}, {self.kind!r}, unit={self.unit!r}, typed_by={self.typed_by!r})"
@@ -276,11 +290,13 @@ class Series(Derivable):
         resource: Resource | None = None,
         scope: Scope | None = None,
     ) -> Series:
-        """Return the series that differs from this one in what is given."""
+        """Return the series that differs from this one in what is given; a new name takes the family along."""
+        if family is None:
+            family = self.family if name is None or name == self.name else self.family.renamed(self.name, name)
         return Series.flat_of(
             self.name if name is None else name,
             self.flat if labels is None else flatten(labels),
-            family or self.family,
+            family,
             resource or self.resource,
             scope or self.scope,
             self.target,

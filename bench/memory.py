@@ -21,33 +21,30 @@ def _resident() -> int:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 
-def _held(samples: int, results: Any) -> None:
+def _held(bodies: list[bytes], samples: int, results: Any) -> None:
     """The resident set after a few polls, everything that polls hold for a while included."""
     from bench.costs import Chain, Costs
 
-    mesh, chain = Mesh(samples), Chain()
-    for poll in range(4):
-        chain.poll(gzip.compress(mesh.page(), 1), (START_MS + 5000 * (poll + 1)) * 10**6, Costs(mesh.samples))
+    chain = Chain()
+    for poll, body in enumerate(bodies):
+        chain.poll(body, (START_MS + 5000 * (poll + 1)) * 10**6, Costs(samples))
     gc.collect()
-    results.put((mesh.samples, _resident()))
+    results.put((samples, _resident()))
 
 
-def _large_page(samples: int, results: Any) -> None:
+def _large_page(bodies: list[bytes], samples: int, results: Any) -> None:
     from bench.costs import Chain, Costs
 
-    page = Mesh(samples).page()
-    size, body = len(page), gzip.compress(page, 1)
-    del page
-    gc.collect()
     chain, before = Chain(), _resident()
     began = time.perf_counter()
-    chain.poll(body, START_MS * 10**6, Costs(samples))
+    chain.poll(bodies[0], START_MS * 10**6, Costs(samples))
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    results.put((size, seconds, peak, before))
+    results.put((seconds, peak, before))
 
 
 def _alone(work: Callable[..., None], *args: Any) -> tuple[Any, ...]:
+    """Do the work in a process that has made no pages itself."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=work, args=(*args, results))
@@ -57,14 +54,21 @@ def _alone(work: Callable[..., None], *args: Any) -> tuple[Any, ...]:
     return found
 
 
+def _bodies(mesh: Mesh, polls: int) -> list[bytes]:
+    return [gzip.compress(mesh.page(), 1) for _ in range(polls)]
+
+
 def main() -> str:
     """Measure; returns Markdown."""
-    (small, with_small), (large, with_large) = (_alone(_held, samples) for samples in _SIZES)
-    size, seconds, peak, before = _alone(_large_page, _LARGE)
+    meshes = [Mesh(samples) for samples in _SIZES]
+    (small, with_small), (large, with_large) = (_alone(_held, _bodies(mesh, 4), mesh.samples) for mesh in meshes)
+    mesh = Mesh(_LARGE)
+    page = mesh.page()
+    seconds, peak, before = _alone(_large_page, [gzip.compress(page, 1)], mesh.samples)
     return (
         f"- Memory per series: {(with_large - with_small) / (large - small):,.0f} bytes "
         f"(resident set with {large:,} series less that with {small:,}).\n"
-        f"- A page of {size / 1e6:,.0f} MB, every series never seen before: {seconds:.1f} s, "
+        f"- A page of {len(page) / 1e6:,.0f} MB, {mesh.samples:,} series never seen before: {seconds:.1f} s, "
         f"peak resident set {peak / 1e6:,.0f} MB (of which {before / 1e6:,.0f} MB before it came)."
     )
 

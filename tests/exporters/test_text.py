@@ -115,7 +115,7 @@ def test_long_names_and_values_lose_their_middle_on_a_terminal():
         "control_destinat…gate_open_total 1 gauge addr=linkerd-ds….local:80 state=ready"
     )
     assert render(body, Style(width=60)).splitlines()[1] == (
-        "control_dest…_open_total 1 gauge addr=linker…al:80 state=re…"
+        "control_dest…_open_total 1 gauge addr=linkerd-dst-h…ter.loc…"
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import ssl
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,11 +19,23 @@ class QuietServer(ThreadingHTTPServer):
     """Connections that break are what these tests are about; anything else shows on stderr."""
 
     daemon_threads = True
+    connections: Sequence[socket.socket] = ()
     request_queue_size = 128
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exception(), OSError | ssl.SSLError | ValueError):
             super().handle_error(request, client_address)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, address = super().get_request()
+        self.connections = [*(one for one in self.connections if one.fileno() >= 0), connection]
+        return connection, address
+
+    def break_connections(self) -> None:
+        """End the connections that are kept alive: a server that is away serves none of them either."""
+        for connection in self.connections:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
 
 @dataclass
@@ -57,6 +71,7 @@ class HttpServer:
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        self._server.break_connections()
         self._thread.join(10)
 
     def __enter__(self):  # type: ignore[no-untyped-def]
