@@ -2,6 +2,20 @@
 
 from agent.batch import STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
 from agent.http import USER_AGENT, Answer, Client, Fault, Response, deadline, safe_url
+from agent.identity import (
+    AGENT_SCOPE,
+    EMPTY_RESOURCE,
+    AttributeValue,
+    Family,
+    Kind,
+    Labels,
+    Owner,
+    Resource,
+    Scope,
+    Target,
+    flatten,
+    split_own,
+)
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
 from agent.parts import Part, part_of
 from agent.plugin import (
@@ -21,19 +35,7 @@ from agent.plugin import (
     TooLarge,
     ValueProcessor,
 )
-from agent.series import (
-    AGENT_SCOPE,
-    EMPTY_RESOURCE,
-    AttributeValue,
-    Family,
-    Kind,
-    Owner,
-    Resource,
-    Scope,
-    Series,
-    SeriesTable,
-    Target,
-)
+from agent.series import Series, SeriesTable
 from agent.settings import (
     BasicAuth,
     Duration,
@@ -71,6 +73,7 @@ __all__ = [
     "Floats",
     "Ints",
     "Kind",
+    "Labels",
     "OptionError",
     "Owner",
     "Part",
@@ -101,10 +104,12 @@ __all__ = [
     "ValueProcessor",
     "deadline",
     "files_stamp",
+    "flatten",
     "option",
     "part_of",
     "reason",
     "safe_url",
+    "split_own",
     "stale_mask",
 ]
 

@@ -8,14 +8,15 @@ from __future__ import annotations
 import math
 from typing import Literal, NamedTuple
 
+from agent.identity import Labels
 from agent.series import Series
 
 
 class Part(NamedTuple):
-    """One series' part in a compound: ``name`` and ``flat`` labels of the whole, its role, and the bound or quantile."""
+    """One series' part in a compound: ``name`` and ``base`` labels of the whole, its role, and the bound or quantile."""
 
     name: str
-    flat: tuple[str, ...]
+    base: Labels
     role: Literal["bucket", "quantile", "count", "sum"]
     number: float
 
@@ -27,20 +28,22 @@ def part_of(series: Series) -> Part | None:
     """
     name, kind = series.name, series.family.kind
     if name.endswith("_bucket"):
-        return _numbered(name[:-7], series.flat, "le", "bucket") if kind == "histogram" else None
+        return _numbered(name[:-7], series, "le", "bucket") if kind == "histogram" else None
     if name.endswith("_count"):
-        return Part(name[:-6], series.flat, "count", math.nan)
+        return Part(name[:-6], series.base, "count", math.nan)
     if name.endswith("_sum"):
-        return Part(name[:-4], series.flat, "sum", math.nan)
-    return _numbered(name, series.flat, "quantile", "quantile") if kind == "summary" else None
+        return Part(name[:-4], series.base, "sum", math.nan)
+    return _numbered(name, series, "quantile", "quantile") if kind == "summary" else None
 
 
-def _numbered(name: str, flat: tuple[str, ...], label: str, role: Literal["bucket", "quantile"]) -> Part | None:
+def _numbered(name: str, series: Series, label: str, role: Literal["bucket", "quantile"]) -> Part | None:
+    if not series.own or series.own[0] != label:
+        return None
+    text = series.own[1]
+    if "_" in text or text.strip() != text:  # numbers to Python, not to Prometheus
+        return None
     try:
-        index = flat.index(label)
-        if index % 2:  # a value that reads like the label's name
-            index = 2 * flat[::2].index(label)
-        number = float(flat[index + 1])
+        number = float(text)
     except ValueError:
         return None
-    return None if math.isnan(number) else Part(name, flat[:index] + flat[index + 2 :], role, number)
+    return None if math.isnan(number) else Part(name, series.base, role, number)

@@ -19,8 +19,9 @@ import numpy.typing as npt
 import trio
 
 from agent.batch import Batch, Floats, Ints, Row
+from agent.identity import Owner
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
-from agent.series import Owner, Series, SeriesTable
+from agent.series import Series, SeriesTable
 from agent.settings import Settings
 
 Emit = Callable[[Batch], Awaitable[None]]

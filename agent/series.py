@@ -1,229 +1,45 @@
-"""Identity: what a series is, and what has been worked out from that alone.
-
-Strategy. A scrape is a form filled in again and again: series stay, numbers move. Identity is therefore interned
-(equal means identical), immutable, and the only place where anything is remembered: ``derive`` computes what follows
-from identity on first request and keeps it on the object that it follows from. Drop the table, and all of it goes.
-There is no other cache in the program, hence no eviction.
-"""
+"""Series and tables of series: the rows of the form whose numbers move."""
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self, TypeVar, cast
+from bisect import bisect_left
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-Kind = Literal["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"]
-AttributeValue = str | bool | int | float
-
-_T = TypeVar("_T")
-
-
-class Derivable:
-    """Something immutable that remembers what was derived from it.
-
-    Owners are held weakly and compared by identity: when the last user of an owner is gone (after a reload, say),
-    what it had derived is dropped at the next ``derive`` of another owner on the same object.
-    """
-
-    __slots__ = ("__weakref__", "_derived")
-
-    _derived: tuple[Any, ...]  # owner reference, value, owner reference, value, ...
-
-    def derive(self, owner: Any, make: Callable[[Self], _T]) -> _T:
-        """Return ``make(self)``, computed once for ``owner`` (any object that can be weakly referenced)."""
-        key = weakref.ref(owner)
-        derived = self._derived
-        for index in range(0, len(derived), 2):
-            if derived[index] is key:
-                return cast(_T, derived[index + 1])
-        value = make(self)
-        derived = self._derived  # `make` may have derived something else in turn
-        alive = [
-            item for i in range(0, len(derived), 2) if derived[i]() is not None for item in (derived[i], derived[i + 1])
-        ]
-        self._derived = (*alive, key, value)
-        return value
-
-
-class Owner:
-    """A key for ``derive`` that is the same object for equal words, so that a reload finds what it had derived."""
-
-    __slots__ = ("__weakref__", "words")
-
-    _known: ClassVar[weakref.WeakValueDictionary[Hashable, Owner]] = weakref.WeakValueDictionary()
-
-    words: Hashable
-
-    @classmethod
-    def of(cls, *words: Hashable) -> Owner:
-        """Return the owner named by ``words``; equal words give the identical owner while anyone holds it."""
-        owner = cls._known.get(words)
-        if owner is None:
-            owner = cls()
-            owner.words = words
-            cls._known[words] = owner
-        return owner
-
-
-class Family:
-    """What a metric family says of its series: kind, unit, help, and the rule that decided the kind.
-
-    ``name`` is the name on the TYPE line (histograms without ``_bucket``). ``typed_by`` is one of "operator",
-    "label", "metadata", "targets", "linkerd", "suffix", "page", "agent" or "none". Only ``name``, ``kind`` and
-    ``unit`` are identity: they are what an OTLP stream is identified by.
-    """
-
-    __slots__ = ("help", "identity", "kind", "name", "typed_by", "unit")
-
-    def __init__(self, name: str, kind: Kind = "unknown", unit: str = "", help: str = "", typed_by: str = "none"):
-        self.name = name
-        self.kind: Kind = kind
-        self.unit = unit
-        self.help = help
-        self.typed_by = typed_by
-        self.identity = (name, kind, unit)
-
-    def renamed(self, old: str, new: str) -> Family:
-        """Return the family of a sample once called ``old`` and now called ``new``.
-
-        A part of a histogram or summary that keeps its suffix belongs to the whole of the new name; one that loses it is
-        a part no more, and of unknown kind.
-        """
-        suffix = old.removeprefix(self.name) if old.startswith(self.name) else ""
-        if self.kind not in ("histogram", "gaugehistogram", "summary"):
-            return Family(new, self.kind, self.unit, self.help, self.typed_by)
-        if new.endswith(suffix):
-            return Family(new.removesuffix(suffix), self.kind, self.unit, self.help, self.typed_by)
-        return Family(new, "unknown", self.unit, self.help, self.typed_by)
-
-    def __repr__(self) -> str:
-        return f"Family({self.name!r}, {self.kind!r}, unit={self.unit!r}, typed_by={self.typed_by!r})"
-
-
-def _value_key(attributes: Sequence[tuple[str, AttributeValue]]) -> Hashable:
-    """A key in which 1, 1.0 and True differ, as they do in OTLP."""
-    return tuple((name, type(value), value) for name, value in attributes)
-
-
-class Resource(Derivable):
-    """Who speaks: an interned, sorted list of attributes; ``EMPTY_RESOURCE`` before a resource processor."""
-
-    __slots__ = ("attributes",)
-
-    _known: ClassVar[weakref.WeakValueDictionary[Hashable, Resource]] = weakref.WeakValueDictionary()
-
-    attributes: tuple[tuple[str, AttributeValue], ...]
-
-    @classmethod
-    def of(cls, attributes: Mapping[str, AttributeValue] | Iterable[tuple[str, AttributeValue]] = ()) -> Resource:
-        """Intern a resource of these attributes (any order)."""
-        pairs = tuple(sorted(dict(attributes).items()))
-        key = _value_key(pairs)
-        resource = cls._known.get(key)
-        if resource is None:
-            resource = cls()
-            resource.attributes = pairs
-            resource._derived = ()
-            cls._known[key] = resource
-        return resource
-
-    def get(self, name: str, default: AttributeValue = "") -> AttributeValue:
-        """Return the attribute's value, or the default."""
-        return dict(self.attributes).get(name, default)
-
-    def __repr__(self) -> str:
-        return f"Resource({dict(self.attributes)!r})"
-
-
-class Scope(Derivable):
-    """What measured: an interned instrumentation scope."""
-
-    __slots__ = ("attributes", "name", "schema_url", "version")
-
-    _known: ClassVar[weakref.WeakValueDictionary[Hashable, Scope]] = weakref.WeakValueDictionary()
-
-    name: str
-    version: str
-    schema_url: str
-    attributes: tuple[tuple[str, AttributeValue], ...]
-
-    @classmethod
-    def of(
-        cls,
-        name: str = "",
-        version: str = "",
-        schema_url: str = "",
-        attributes: Mapping[str, AttributeValue] | None = None,
-    ) -> Scope:
-        """Intern a scope."""
-        pairs = tuple(sorted((attributes or {}).items()))
-        key = (name, version, schema_url, _value_key(pairs))
-        scope = cls._known.get(key)
-        if scope is None:
-            scope = cls()
-            scope.name, scope.version, scope.schema_url, scope.attributes = name, version, schema_url, pairs
-            scope._derived = ()
-            cls._known[key] = scope
-        return scope
-
-    def __repr__(self) -> str:
-        return f"Scope({self.name!r}, {self.version!r})"
-
-
-class Target(Derivable):
-    """Whom a series was scraped from: the labels that the scraping side put on every series of one target.
-
-    They are what ``up`` of the same job and instance carries; a resource processor moves them to the resource and
-    leaves the rest, which the target itself wrote, on the point. Not part of what a series says, but of how it is read.
-    """
-
-    __slots__ = ("flat", "names")
-
-    _known: ClassVar[weakref.WeakValueDictionary[Hashable, Target]] = weakref.WeakValueDictionary()
-
-    flat: tuple[str, ...]
-    names: frozenset[str]
-
-    @classmethod
-    def of(cls, labels: Mapping[str, str]) -> Target:
-        """Intern a target by its labels (job and instance among them)."""
-        flat = flatten(labels)
-        target = cls._known.get(flat)
-        if target is None:
-            target = cls()
-            target.flat = flat
-            target.names = frozenset(flat[::2])
-            target._derived = ()
-            cls._known[flat] = target
-        return target
-
-
-def flatten(labels: Mapping[str, str]) -> tuple[str, ...]:
-    """Return labels as a flat tuple sorted by name, empty values left out."""
-    return tuple(s for pair in sorted(labels.items()) if pair[1] for s in pair)
-
-
-EMPTY_RESOURCE = Resource.of()
-AGENT_SCOPE = Scope.of()  # the converter itself: the exporters write the agent's name and version for it
+from agent.identity import (
+    AGENT_SCOPE,
+    EMPTY_RESOURCE,
+    Derivable,
+    Family,
+    Labels,
+    Resource,
+    Scope,
+    Target,
+    flatten,
+    split_own,
+)
 
 
 class Series(Derivable):
     """One time series' identity, interned: two equal series are the same object.
 
-    ``name`` is the sample's name (``x_bucket``, not ``x``); ``flat`` its labels as a flat, sorted tuple
-    ``(name, value, name, value, ...)`` without empty values. A dict per series would cost 1.5 KB. ``target`` is
-    whom it was scraped from, where that is known.
+    ``name`` is the sample's name (``x_bucket``, not ``x``). Its labels are ``base``, which it shares with others, and
+    ``own``: the pair ``le`` or ``quantile``, where it has one, so that the parts of a histogram share all the rest.
+    ``target`` is whom it was scraped from, where that is known.
     """
 
-    __slots__ = ("family", "flat", "name", "resource", "scope", "target")
+    __slots__ = ("base", "family", "name", "own", "resource", "scope", "target")
 
-    _known: ClassVar[weakref.WeakValueDictionary[Hashable, Series]] = weakref.WeakValueDictionary()
+    _known: ClassVar[dict[int, _Known]] = {}  # by hash alone: a key of its own would cost as much as the series
+    _clashing: ClassVar[weakref.WeakValueDictionary[Hashable, Series]] = weakref.WeakValueDictionary()
 
     name: str
-    flat: tuple[str, ...]
+    base: Labels
+    own: tuple[str, ...]
     family: Family
     resource: Resource
     scope: Scope
@@ -253,29 +69,73 @@ class Series(Derivable):
         target: Target | None = None,
     ) -> Series:
         """Intern a series whose labels are flat, sorted and without empty values already."""
-        # Resource, scope and target are interned and held by the series: their addresses are their names.
-        key = (name, flat, family.identity, id(resource), id(scope), id(target))
-        series = cls._known.get(key)
-        if series is None:
-            series = cls()
-            series.name = name
-            series.flat = flat
-            series.family = family
-            series.resource = resource
-            series.scope = scope
-            series.target = target
-            series._derived = ()
-            cls._known[key] = series
+        rest, own = split_own(name, flat)
+        return cls.parts_of(name, Labels.of(rest), own, family, resource, scope, target)
+
+    @classmethod
+    def parts_of(
+        cls,
+        name: str,
+        base: Labels,
+        own: tuple[str, ...],
+        family: Family,
+        resource: Resource = EMPTY_RESOURCE,
+        scope: Scope = AGENT_SCOPE,
+        target: Target | None = None,
+    ) -> Series:
+        """Intern a series by the labels that it shares and its own ``le`` or ``quantile``."""
+        key = (name, base, own, family.identity, resource, scope, target)
+        number = hash(key)
+        known = cls._known.get(number)
+        series = None if known is None else known()
+        if series is not None:
+            if series._is(key):
+                return series
+            return cls._make(key, family, cls._clashing, key)
+        if cls._clashing and (clashing := cls._clashing.get(key)) is not None:
+            return clashing
+        return cls._make(key, family, None, number)
+
+    @classmethod
+    def _make(
+        cls, key: _SeriesKey, family: Family, clashing: weakref.WeakValueDictionary[Hashable, Series] | None, at: Any
+    ) -> Series:
+        if clashing is not None and (series := clashing.get(at)) is not None:
+            return series
+        series = cls()
+        series.name, series.base, series.own, _, series.resource, series.scope, series.target = key
+        series.family = family
+        series._derived = ()
+        if clashing is not None:
+            clashing[at] = series
+        else:
+            known = _Known(series, _forget)
+            known.number = at
+            cls._known[at] = known
         return series
+
+    def _is(self, key: _SeriesKey) -> bool:
+        mine = (self.name, self.base, self.own, self.family.identity, self.resource, self.scope, self.target)
+        return mine == key
+
+    @property
+    def flat(self) -> tuple[str, ...]:
+        """All labels, flat and sorted; made at each call where the series has one of its own."""
+        own, base = self.own, self.base.flat
+        if not own:
+            return base
+        at = 2 * bisect_left(base[::2], own[0])
+        return base[:at] + own + base[at:]
 
     @property
     def labels(self) -> dict[str, str]:
         """The labels as a new dict: convenient, and made at each call."""
-        return dict(zip(self.flat[::2], self.flat[1::2], strict=True))
+        flat = self.flat
+        return dict(zip(flat[::2], flat[1::2], strict=True))
 
     def label(self, name: str, default: str = "") -> str:
         """Return one label's value without building a dict."""
-        flat = self.flat
+        flat = self.own if self.own and self.own[0] == name else self.base.flat
         for index in range(0, len(flat), 2):
             if flat[index] == name:
                 return flat[index + 1]
@@ -305,6 +165,23 @@ class Series(Derivable):
     def __repr__(self) -> str:
         inside = ",".join(f'{k}="{v}"' for k, v in self.labels.items())
         return f"{self.name}{{{inside}}}"
+
+
+_SeriesKey = tuple[str, Labels, tuple[str, ...], tuple[str, str, str], Resource, Scope, Target | None]
+
+
+class _Known(weakref.ref[Series]):
+    """A weak reference that knows where it is kept."""
+
+    __slots__ = ("number",)
+
+    number: int
+
+
+def _forget(known: Any) -> None:
+    number = known.number
+    if Series._known.get(number) is known:
+        del Series._known[number]
 
 
 class SeriesTable(Derivable):

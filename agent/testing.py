@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from agent.batch import Batch, Row
-from agent.series import AGENT_SCOPE, AttributeValue
+from agent.identity import AGENT_SCOPE, AttributeValue
 
 _CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 _SUFFIXES = ("_bucket", "_sum", "_count")

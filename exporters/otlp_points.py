@@ -26,7 +26,7 @@ DATA_OF_KIND = {
 _ATTRIBUTES_FIELD = {"gauge": 7, "sum": 7, "histogram": 9, "summary": 7}  # in the point's message
 _COMPOUND = frozenset(("histogram", "summary"))
 
-_ATTRIBUTES = Owner.of("otlp attributes")
+_ATTRIBUTES = {number: Owner.of("otlp attributes", number) for number in set(_ATTRIBUTES_FIELD.values())}
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class _Grouping:
         part = part_of(series)
         if part is None:
             return
-        key = (part.name, part.flat, series.family.identity, id(series.resource), id(series.scope))
+        key = (part.name, part.base, series.family.identity, series.resource, series.scope)
         point = self._compound.get(key)
         if point is None:
             point = self._compound[key] = Point()
@@ -107,7 +107,7 @@ class _Grouping:
             point.parts[part.number] = row
 
     def _metric(self, series: Series, name: str, data: str) -> Metric:
-        key = (name, series.family.identity, id(series.resource), id(series.scope))
+        key = (name, series.family.identity, series.resource, series.scope)
         metric = self._metrics.get(key)
         if metric is None:
             metric = self._metrics[key] = Metric(name, data, series.family)
@@ -115,7 +115,10 @@ class _Grouping:
         return metric
 
     def _attributes(self, series: Series, data: str) -> bytes:
-        return series.derive(_ATTRIBUTES, lambda series: self._encode(series.flat, _ATTRIBUTES_FIELD[data]))
+        number = _ATTRIBUTES_FIELD[data]
+        if series.own:  # an `le` on what is no histogram: nobody shares these
+            return self._encode(series.flat, number)
+        return series.base.derive(_ATTRIBUTES[number], lambda base: self._encode(base.flat, number))
 
     def _encode(self, flat: tuple[str, ...], number: int) -> bytes:
         encoded = self._encoded

@@ -34,15 +34,15 @@ import math
 import re
 import weakref
 from bisect import bisect_left
-from collections.abc import Container, Iterator, Mapping
-from typing import Annotated, Literal, NamedTuple
+from collections.abc import Callable, Container, Iterator, Mapping
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator
 
 import ebbtide
-from ebbtide import EMPTY_RESOURCE, AttributeValue, Context, Scope, Series, SeriesProcessor, Target, option
+from ebbtide import AGENT_SCOPE, EMPTY_RESOURCE, AttributeValue, Context, Scope, Series, SeriesProcessor, Target, option
 
-Labels = tuple[str, ...]  # flat and sorted: name, value, name, value, ...
+Flat = tuple[str, ...]  # flat and sorted: name, value, name, value, ...
 Pairs = frozenset[tuple[str, str]]
 
 UNKNOWN_SERVICE = "unknown_service"
@@ -78,7 +78,7 @@ _ROUND_TRIP = frozenset(("job", "instance"))
 _CONTROLLER_JOB = frozenset(("job", "instance", "component"))
 _ANY_JOB = _CONTROLLER_JOB | _OTHER_NAMES.keys()
 
-# Labels that proxies write themselves. The first are theirs wherever they stand, the others on some families only.
+# Flat that proxies write themselves. The first are theirs wherever they stand, the others on some families only.
 _NATIVE = frozenset((
     "addr", "authority", "classification", "client_id", "concrete", "direction", "dst", "endpoint_state", "errno",
     "grpc_status", "hostname", "http_status", "le", "logical", "no_tls_reason", "op", "peer", "quantile", "result",
@@ -140,39 +140,37 @@ class Resource(SeriesProcessor[ResourceSettings]):
         self._configured = dict(self.settings.attributes)
         self._key = self.owner
         # Resources by the labels they are made of: weak, like all interning.
-        self._made: weakref.WeakValueDictionary[Labels, ebbtide.Resource] = weakref.WeakValueDictionary()
+        self._made: weakref.WeakValueDictionary[Flat, ebbtide.Resource] = weakref.WeakValueDictionary()
 
     def map_series(self, series: Series) -> Series:
         """Return the series with its resource and scope, and without the labels that they came from."""
+        if (
+            self._profile == "otel"
+            and series.target
+            and series.resource is EMPTY_RESOURCE
+            and series.scope is AGENT_SCOPE
+        ):
+            whole = series.target.derive(self._key, self._whole)
+            base, resource, scope = series.base.derive(whole, whole.part)
+            return Series.parts_of(series.name, base, series.own, series.family, resource, scope)
         flat, scope = _take_scope(series.flat, series.scope)
         if series.resource is not EMPTY_RESOURCE:
             resource = ebbtide.Resource.of(dict(series.resource.attributes) | self._configured)
-        elif self._profile == "otel" and series.target is not None:
-            flat, resource = self._part_known(flat, series.target)
         else:
             flat, moved = _parted(flat, self._moving(series.name, flat))
             resource = self._resource(moved)
         return Series.flat_of(series.name, flat, series.family, resource, scope)
 
-    def _part_known(self, flat: Labels, target: Target) -> tuple[Labels, ebbtide.Resource]:
-        """Take the target's labels away; return what stays, and the resource."""
-        whole = target.derive(self._key, self._whole)
-        kept = _without(flat, whole.pairs)
-        if len(kept) + len(target.flat) == len(flat):
-            return kept, whole.resource
-        # A relabelling in between changed the target's labels: the resource says what is left of them.
-        return kept, self._resource(tuple([text for pair in _pairs(flat) if pair in whole.pairs for text in pair]))
-
-    def _moving(self, sample_name: str, flat: Labels) -> Container[str]:
+    def _moving(self, sample_name: str, flat: Flat) -> Container[str]:
         """Return the names of the labels that move, where the target is not known or of no interest."""
         if self._profile == "none":
             return ()
         return _ROUND_TRIP if self._profile == "prometheus" else _likely_target_names(sample_name, flat)
 
     def _whole(self, target: Target) -> _Whole:
-        return _Whole(frozenset(_pairs(target.flat)), self._resource(target.flat))
+        return _Whole(frozenset(_pairs(target.flat)), self._resource)
 
-    def _resource(self, moved: Labels) -> ebbtide.Resource:
+    def _resource(self, moved: Flat) -> ebbtide.Resource:
         """Return the resource of the labels that move."""
         resource = self._made.get(moved)
         if resource is None:
@@ -181,24 +179,32 @@ class Resource(SeriesProcessor[ResourceSettings]):
         return resource
 
 
-class _Whole(NamedTuple):
-    """A target's labels as pairs, and the resource of all of them."""
+class _Whole:
+    """A target's labels as pairs. Flat remember how they part by it, for as long as the target lives."""
 
-    pairs: Pairs
-    resource: ebbtide.Resource
+    __slots__ = ("__weakref__", "_pairs", "_resource")
+
+    def __init__(self, pairs: Pairs, resource: Callable[[Flat], ebbtide.Resource]):
+        self._pairs = pairs
+        self._resource = resource
+
+    def part(self, base: ebbtide.Labels) -> tuple[ebbtide.Labels, ebbtide.Resource, Scope]:
+        """Return the labels that stay, and what moves: only what is the target's still, by name and value.
+
+        A relabelling in between may have changed the target's labels; the resource says what is left of them.
+        """
+        flat, scope = _take_scope(base.flat, AGENT_SCOPE)
+        moved = tuple([text for pair in _pairs(flat) if pair in self._pairs for text in pair])
+        kept = tuple([text for pair in _pairs(flat) if pair not in self._pairs for text in pair])
+        return ebbtide.Labels.of(kept), self._resource(moved), scope
 
 
-def _pairs(flat: Labels) -> Iterator[tuple[str, str]]:
+def _pairs(flat: Flat) -> Iterator[tuple[str, str]]:
     texts = iter(flat)
     return zip(texts, texts, strict=True)
 
 
-def _without(flat: Labels, pairs: Pairs) -> Labels:
-    texts = iter(flat)
-    return tuple([text for pair in zip(texts, texts, strict=True) if pair not in pairs for text in pair])
-
-
-def _parted(flat: Labels, moving: Container[str]) -> tuple[Labels, Labels]:
+def _parted(flat: Flat, moving: Container[str]) -> tuple[Flat, Flat]:
     """Return what stays and what moves."""
     kept, moved = list[str](), list[str]()
     for name, value in _pairs(flat):
@@ -206,7 +212,7 @@ def _parted(flat: Labels, moving: Container[str]) -> tuple[Labels, Labels]:
     return tuple(kept), tuple(moved)
 
 
-def _take_scope(flat: Labels, scope: Scope) -> tuple[Labels, Scope]:
+def _take_scope(flat: Flat, scope: Scope) -> tuple[Flat, Scope]:
     """Move ``otel_scope_*`` labels to the scope: name, version and schema URL to their fields, others to attributes."""
     names = flat[::2]
     rows = _prefixed(names, _SCOPE)
@@ -234,7 +240,7 @@ def _class_of(job: str, names: Container[str]) -> _Class:
     return "controller" if job in _CONTROLLER_JOBS else "other"
 
 
-def _likely_target_names(sample_name: str, flat: Labels) -> Container[str]:
+def _likely_target_names(sample_name: str, flat: Flat) -> Container[str]:
     """Return the names of those labels that are most likely the target's, where those are not known."""
     names = flat[::2]
     kind = _class_of(flat[2 * names.index("job") + 1] if "job" in names else "", names)

@@ -16,10 +16,11 @@ from pydantic import field_validator
 from ebbtide import Client, Context, Emit, Fault, PositiveDuration, ReceiveError, Response, deadline, option, safe_url
 from receivers.exposition import BadPage
 from receivers.health import Health
+from receivers.limits import TooMuch
 from receivers.metadata import Enquiry
 from receivers.policy import forbidden
 from receivers.polling import PollingReceiver, PollingSettings, labels_of
-from receivers.scrape import Scrape, TooMuch
+from receivers.scrape import Scrape
 from receivers.skeleton import Page, PageReader
 from receivers.text import show
 from receivers.types import TypeBook

@@ -22,7 +22,7 @@ from ebbtide import (
     Tls,
     option,
 )
-from receivers.scrape import Limits
+from receivers.limits import Limits
 
 _REMIND = 300.0  # s: a failure that lasts is logged again, with the count of its repeats
 _NS = 10**9

@@ -14,13 +14,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import STALE_NAN, Batch, Bools, Floats, Ints, Part, ReceiverCounts, Series, SeriesTable, part_of
+from ebbtide import (
+    STALE_NAN,
+    Batch,
+    Bools,
+    Family,
+    Floats,
+    Ints,
+    Labels,
+    Part,
+    ReceiverCounts,
+    Series,
+    SeriesTable,
+    flatten,
+    part_of,
+    split_own,
+)
 from receivers import starts
+from receivers.limits import Limits, TooMuch
 from receivers.memory import EXPIRED, FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Columns, Slots
 from receivers.numbers import NO_TIME
 from receivers.skeleton import Page, PageReader, Skeleton
@@ -39,41 +54,11 @@ _CUMULATIVE = frozenset(("counter", "histogram", "summary"))
 _COUNTER = frozenset(("counter",))
 _COMPOUND = frozenset(("histogram", "summary"))
 _CREATED = "_created"
+_NO_LABELS = Labels.of(())
 
 Head = tuple[str, tuple[str, ...]]  # name, flat labels
-Whole = tuple[str, tuple[str, ...], tuple[str, str, str]]  # name, flat labels, family's identity
-
-
-class TooMuch(Exception):
-    """A limit of the operator's is exceeded: the whole answer is refused, as in Prometheus."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Prometheus' limits of one scrape; 0 = off."""
-
-    samples: int = 0
-    labels: int = 0
-    label_name_length: int = 0
-    label_value_length: int = 0
-
-    @property
-    def apply(self) -> bool:
-        """Whether any limit applies to single series."""
-        return bool(self.labels or self.label_name_length or self.label_value_length)
-
-    def check(self, sample: Sample) -> None:
-        """Raise TooMuch where one series exceeds a limit."""
-        names, values = sample.labels[::2], sample.labels[1::2]
-        if self.labels and len(names) + 1 > self.labels:  # the name is a label too
-            raise TooMuch(f"{sample.name[:80]} has {len(names) + 1} labels, label_limit is {self.labels}")
-        for limit, option, words in (
-            (self.label_name_length, "label_name_length_limit", names),
-            (self.label_value_length, "label_value_length_limit", values),
-        ):
-            longest = max(map(len, words), default=0)
-            if limit and longest > limit:
-                raise TooMuch(f"{sample.name[:80]} has one of {longest} characters, {option} is {limit}")
+Key = tuple[str, Labels, tuple[str, ...]]  # name, labels, own label: as they stood on the page
+Whole = tuple[str, Labels, tuple[str, str, str]]  # name, labels, family's identity
 
 
 class Scrape:
@@ -97,16 +82,14 @@ class Scrape:
         self.skeleton = Skeleton(self._learn)
         self.columns = Columns()
         self.polls = 0
-        self._slot_of: dict[Head, int] = {}
-        self._heads: list[Head | None] = []  # by slot, as is `_series`
+        self._slot_of: dict[Key, int] = {}
+        self._keys: list[Key | None] = []  # by slot, as is `_series`
         self._series: list[Series | None] = []
         self._tables = Tables(self.columns, self._series)
-        self._newcomers: list[int] = []
+        self._newcomers: dict[int, Head] = {}  # the slots of series that have no identity yet
         self._wholes: dict[Whole, int] = {}  # a histogram or summary -> the slot that speaks for it
         self._created: dict[int, int] = {}  # slot of x_created -> the slot whose stream it dates
         self._duplicates: Bools | None = None  # lines of the last page that repeat a series of it
-
-    # -- reading a page ------------------------------------------------------------------------------------------
 
     def read(self) -> PageReader:
         """Begin a page."""
@@ -121,38 +104,37 @@ class Scrape:
     def abandon(self, reader: PageReader) -> None:
         """The page broke off or was refused: forget what only it has taught."""
         reader.abandon()
-        newcomers, self._newcomers = self._newcomers, []
-        self._release(newcomers)
+        newcomers, self._newcomers = self._newcomers, {}
+        self._release(list(newcomers))
 
     def _learn(self, sample: Sample) -> int:
-        head = (sample.name, sample.labels)
-        slot = self._slot_of.get(head)
+        rest, own = split_own(sample.name, sample.labels)
+        key = (sample.name, Labels.of(rest), own)
+        slot = self._slot_of.get(key)
         if slot is None:
             if self.limits.apply:
                 self.limits.check(sample)
-            slot = self._slot_of[head] = self.columns.allocate()
-            if slot >= len(self._heads):
-                more = self.columns.size - len(self._heads)
-                self._heads += [None] * more
+            slot = self._slot_of[key] = self.columns.allocate()
+            if slot >= len(self._keys):
+                more = self.columns.size - len(self._keys)
+                self._keys += [None] * more
                 self._series += [None] * more
-            self._heads[slot] = head
-            self._newcomers.append(slot)
+            self._keys[slot] = key
+            self._newcomers[slot] = sample.name, sample.labels
         return slot
 
     def unknown_targets(self) -> set[TargetKey]:
         """Learn targets from the ``up`` series among the newcomers; return those newcomers' targets that stay unknown."""
-        heads = [self._head(slot) for slot in self._newcomers]
-        for name, flat in heads:
+        for name, flat in self._newcomers.values():
             if name == UP:
                 self.targets.learn(flat)
-        return self.targets.undecided({target_key(flat) for _, flat in heads})
+        bases = {key[1] for slot in self._newcomers if (key := self._keys[slot])}
+        return self.targets.undecided({target_key(base.flat) for base in bases})
 
     @property
     def newcomers(self) -> int:
         """How many series of the page being read were never seen before."""
         return len(self._newcomers)
-
-    # -- a complete page -----------------------------------------------------------------------------------------
 
     def take(self, page: Page, now: int) -> Iterator[Batch]:
         """Return the batches that a complete page gives at the wall time ``now`` (ns). What they hold counts as sent."""
@@ -260,8 +242,6 @@ class Scrape:
     def _starts(self) -> Ints:
         return np.where(self.columns.cumulative, self.columns.start[self.columns.head], 0)
 
-    # -- endings -------------------------------------------------------------------------------------------------
-
     def _end_quiet(self, now: int) -> list[Batch]:
         """End the streams that have been quiet for long; forget the series that are not even answered any more."""
         columns = self.columns
@@ -304,16 +284,16 @@ class Scrape:
         self.columns.free(slots)
 
     def _unname(self, slot: int) -> None:
-        del self._slot_of[self._head(slot)]
-        series, self._series[slot], self._heads[slot] = self._series[slot], None, None
-        part = None if series is None or series.family.kind not in _COMPOUND else part_of(series)
-        if series is not None and part is not None:
-            whole = part.name, part.flat, series.family.identity
+        key, series = self._keys[slot], self._series[slot]
+        if key is not None:
+            del self._slot_of[key]
+        if series is not None and series.family.kind in _COMPOUND and (part := part_of(series)) is not None:
+            whole = part.name, part.base, series.family.identity
             if self._wholes.get(whole) == slot:
                 del self._wholes[whole]
-        self.targets.forget(slot)
-
-    # -- births --------------------------------------------------------------------------------------------------
+        if series is not None and series.name == UP:
+            self.targets.forget(slot)
+        self._keys[slot] = self._series[slot] = None
 
     def _revise(self, now: int) -> list[Batch]:
         """Where types became known since: end the streams of unknown type, and let their series be born anew."""
@@ -325,40 +305,62 @@ class Scrape:
         index = np.array(slots, np.intp)
         ended = self._stale(index[self.columns.alive[index]], now)
         self._tables.withdraw(slots)
-        self._newcomers += slots
+        for slot in slots:
+            key = self._keys[slot]
+            if key is not None:
+                name, base, own = key
+                self._newcomers[slot] = name, flatten(dict(zip(*[iter((*base.flat, *own))] * 2, strict=True)))
         return ended
 
     def _place_newcomers(self) -> None:
-        newcomers, self._newcomers = self._newcomers, []
+        newcomers, self._newcomers = self._newcomers, {}
         if not newcomers:
             return
-        heads = [self._head(slot) for slot in newcomers]
-        keys = [target_key(flat) for _, flat in heads]
+        slots = list(newcomers)
+        numbers = self._target_numbers(slots)
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
-        for slot, (name, flat), key, family in zip(newcomers, heads, keys, self.types.decide(heads), strict=True):
-            series = Series.flat_of(name, strip_type_labels(flat), family, target=self.targets.target(key))
-            self._series[slot] = series
+        for slot, number, family in zip(slots, numbers, self.types.decide(newcomers.values()), strict=True):
+            series = self._series[slot] = self._identify(self._keys[slot], family, number)
             if family.kind in _COMPOUND and (part := part_of(series)) is not None:
-                wholes[part.name, part.flat, family.identity].append((slot, part))
-        self._enter(newcomers, keys)
-        older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(newcomers)
+                wholes[part.name, part.base, family.identity].append((slot, part))
+        self._enter(slots, numbers)
+        older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(slots)
         self._tables.withdraw(older)
-        for slot, (name, flat) in zip(newcomers, heads, strict=True):
+        for slot, (name, flat) in newcomers.items():
             self._mark_folded(slot, name, flat)
-        self._tables.hold([slot for slot in newcomers if self.columns.fate[slot] == POINTS] + sorted(older))
+        self._tables.hold([slot for slot in slots if self.columns.fate[slot] == POINTS] + sorted(older))
 
-    def _enter(self, slots: list[int], keys: list[TargetKey]) -> None:
+    def _target_numbers(self, slots: list[int]) -> list[int]:
+        """Return the numbers of the slots' targets; each set of labels is looked at once."""
+        by_labels: dict[Labels, int] = {}
+        numbers = []
+        for slot in slots:
+            key = self._keys[slot]
+            labels = key[1] if key is not None else _NO_LABELS
+            number = by_labels.get(labels)
+            if number is None:
+                number = by_labels[labels] = self.targets.number(target_key(labels.flat))
+            numbers.append(number)
+        return numbers
+
+    def _identify(self, key: Key | None, family: Family, number: int) -> Series:
+        name, labels, own = key or ("", _NO_LABELS, ())
+        if "__type__" in labels.flat or "__unit__" in labels.flat:
+            labels = Labels.of(strip_type_labels(labels.flat))
+        return Series.parts_of(name, labels, own, family, target=self.targets.at(number))
+
+    def _enter(self, slots: list[int], targets: list[int]) -> None:
         """Enter what follows from identity into the columns."""
         columns = self.columns
         kinds = [series.family.kind if (series := self._series[slot]) else "" for slot in slots]
         columns.used[slots] = True
         columns.cumulative[slots] = [kind in _CUMULATIVE for kind in kinds]
         columns.fate[slots] = [UNSUPPORTED if kind == "gaugehistogram" else POINTS for kind in kinds]
-        columns.target[slots] = [self.targets.number(key) for key in keys]
+        columns.target[slots] = targets
         columns.head[slots] = slots
-        for slot, key in zip(slots, keys, strict=True):
-            if self._head(slot)[0] == UP:
-                self.targets.watch(key, slot)
+        for slot in slots:
+            if (key := self._keys[slot]) and key[0] == UP:
+                self.targets.watch(target_key(key[1].flat), slot)
 
     def _join(self, whole: Whole, parts: list[tuple[int, Part]]) -> set[int]:
         """Let one slot speak for a whole: its count, else its first part. Return the slots that belonged to it before."""
@@ -387,18 +389,13 @@ class Scrape:
                 self._created[slot] = dated
 
     def _dated_by(self, name: str, flat: tuple[str, ...]) -> int | None:
+        base = Labels.of(flat)
         for candidate, kinds in ((name + "_total", _COUNTER), (name, _COUNTER), (name + "_count", _COMPOUND)):
-            slot = self._slot_of.get((candidate, flat))
+            slot = self._slot_of.get((candidate, base, ()))
             series = None if slot is None else self._series[slot]
             if series is not None and series.family.kind in kinds:
                 return slot
         return None
-
-    def _head(self, slot: int) -> Head:
-        head = self._heads[slot]
-        if head is None:
-            raise LookupError(f"slot {slot} stands for no series")
-        return head
 
 
 def _chain(*parts: Iterable[Batch]) -> Iterator[Batch]:

@@ -24,7 +24,8 @@ def track(columns: Columns, slots: Slots, values: Floats, times: Ints) -> None:
     fell = values < columns.value[slots]
     returned = (away == EXPIRED) | ((away == TARGET_WAS_DOWN) & fell)
     start = np.where(fell, columns.sent[slots], start)
-    start = np.where(returned | (columns.start[slots] == 0), times, start)
+    # A clock that was far ahead has left a start behind that lies in the future: no stream begins after its point.
+    start = np.where(returned | (columns.start[slots] == 0) | (start > times), times, start)
     columns.start[slots] = start
     columns.value[slots] = values
     columns.away[slots] = PRESENT

@@ -48,15 +48,17 @@ class TargetBook:
         """Learn a target from the labels of its ``up``."""
         key = target_key(flat)
         if key not in self._decided:
-            self._targets[self.number(key)] = Target.of(dict(zip(flat[::2], flat[1::2], strict=True)))
-            self._decided.add(key)
+            labels = zip(flat[::2], flat[1::2], strict=True)
+            known = {name: value for name, value in labels if not name.startswith("__")}  # __type__ is about `up`
+            self._targets[self.number(key)] = Target.of(known)
 
     def undecided(self, keys: Iterable[TargetKey]) -> set[TargetKey]:
         """Return those targets of which no ``up`` has been seen yet, and which have both job and instance."""
         return {key for key in keys if key not in self._decided and all(key)}
 
     def number(self, key: TargetKey) -> int:
-        """Return the target's number, a new one at first sight."""
+        """Return the target's number; what is known of its labels by then, be it nothing, is decided with it."""
+        self._decided.add(key)
         number = self._numbers.get(key)
         if number is None:
             number = self._numbers[key] = len(self._targets)
@@ -67,8 +69,11 @@ class TargetBook:
 
     def target(self, key: TargetKey) -> Target | None:
         """Return the target's labels; from now on that is decided, be it that they are not known."""
-        self._decided.add(key)
-        return self._targets[self.number(key)]
+        return self.at(self.number(key))
+
+    def at(self, number: int) -> Target | None:
+        """Return the labels of the target of this number, None where they are not known."""
+        return self._targets[number]
 
     def watch(self, key: TargetKey, slot: int) -> None:
         """Take this slot for the target's ``up``."""

@@ -32,7 +32,7 @@ BAR = 26.0  # height of the title bar
 
 # What the README shows: name -> the command, which is run as it is shown.
 PICTURES = {
-    "federate": "curl -sG $URL/federate --data-urlencode 'match[]={deployment=\"checkout\"}' | grep -E '^(# TYPE )?response_lat' | cut -c-118",
+    "federate": "curl -sG $URL/federate --data-urlencode 'match[]={__name__=~\"response_.*\"}' | cut -c-118",
     "once": "ebbtide once docs/pictures/shop.toml",
 }
 SHOWN_ROWS = {"federate": 9}

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.batch import Batch, Floats, Ints, Row
+from agent.identity import Family
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
 from agent.plugin import (
     ConfigError,
@@ -29,7 +30,7 @@ from agent.plugin import (
     SeriesProcessor,
     ValueProcessor,
 )
-from agent.series import Family, Series, SeriesTable
+from agent.series import Series, SeriesTable
 from agent.settings import Settings, option
 
 

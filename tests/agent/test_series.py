@@ -9,17 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.series import (
-    EMPTY_RESOURCE,
-    Family,
-    Owner,
-    Resource,
-    Scope,
-    Series,
-    SeriesTable,
-    Target,
-    flatten,
-)
+from agent.identity import EMPTY_RESOURCE, Family, Owner, Resource, Scope, Target, flatten
+from agent.series import Series, SeriesTable
 
 NAMES = st.sampled_from(["a", "b", "le", "pod", "x_y"])
 LABELS = st.dictionaries(NAMES, st.text(max_size=3), max_size=4)
@@ -124,7 +115,7 @@ def test_but_changes_what_is_given_and_no_more() -> None:
     assert series.but(labels={"a": "1", "b": ""}) is series
     other = series.but(name="n", labels={"b": "2"}, resource=EMPTY_RESOURCE)
     assert (other.name, other.labels, other.resource) == ("n", {"b": "2"}, EMPTY_RESOURCE)
-    assert (other.family, other.scope, other.target) == (family, scope, series.target)
+    assert (other.family.identity, other.scope, other.target) == (("n", "counter", ""), scope, series.target)
     assert series.but(labels={}).labels == {}
     assert series.but(scope=Scope.of("t")).scope.name == "t"
     assert series.but(family=Family("m", "gauge")).family.kind == "gauge"
@@ -239,3 +230,43 @@ def test_a_table_is_rows_in_order() -> None:
     assert table.take([]).series == ()
     with pytest.raises(IndexError):
         table.take([3])
+
+
+@pytest.mark.parametrize(
+    ("family", "old", "new", "expected"),
+    [
+        (Family("m", "counter", "s"), "m", "n", ("n", "counter", "s")),
+        (Family("h", "histogram", "ms"), "h_bucket", "g_bucket", ("g", "histogram", "ms")),
+        (Family("h", "histogram"), "h_count", "g_count", ("g", "histogram", "")),
+        (Family("h", "histogram"), "h_bucket", "g", ("g", "unknown", "")),
+        (Family("s", "summary"), "s", "t", ("t", "summary", "")),
+    ],
+)
+def test_a_new_name_takes_the_family_along(family: Family, old: str, new: str, expected: tuple[str, str, str]) -> None:
+    assert Series.of(old, {}, family).but(name=new).family.identity == expected
+    assert Series.of(old, {}, family).but(name=new) is Series.of(new, {}, Family(*expected))
+
+
+def test_parts_of_a_histogram_share_their_labels() -> None:
+    family = Family("h", "histogram")
+    bucket = Series.of("h_bucket", {"a": "1", "le": "5", "z": "le"}, family)
+    count = Series.of("h_count", {"a": "1", "z": "le"}, family)
+    assert bucket.base is count.base
+    assert (bucket.own, count.own) == (("le", "5"), ())
+    assert bucket.flat == ("a", "1", "le", "5", "z", "le")
+    assert (bucket.label("le"), bucket.label("z"), count.label("le")) == ("5", "le", "")
+    assert Series.of("x", {"le": "1", "quantile": "2"}).own == ("quantile", "2")
+    assert Series.of("x_bucket", {"le": "1", "quantile": "2"}).own == ("le", "1")
+    assert Series.of("x_sum", {"le": "1", "quantile": "2"}).own == ()
+    assert Series.of("x", {"le": "1", "quantile": "2"}).labels == {"le": "1", "quantile": "2"}
+
+
+def test_series_of_equal_hash_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agent.series.hash", lambda _: 7, raising=False)
+    first, second, third = (Series.of(name) for name in ("clash_a", "clash_b", "clash_c"))
+    assert len({id(first), id(second), id(third)}) == 3
+    assert Series.of("clash_b") is second
+    del first
+    gc.collect()
+    assert Series.of("clash_b") is second
+    assert Series.of("clash_c") is third

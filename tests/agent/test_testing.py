@@ -9,7 +9,8 @@ from google.protobuf import text_format
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.batch import STALE_NAN, Batch, Row
-from agent.series import Family, Resource, Scope, Series
+from agent.identity import Family, Resource, Scope
+from agent.series import Series
 from agent.testing import comparable, reference_request
 
 HISTOGRAM = Family("h", "histogram", "ms", "Help.")

@@ -121,7 +121,9 @@ def once(folder: Path, text: str, name: str = "once", env: dict[str, str] | None
 def read_ledger(body: bytes) -> dict[str, Any]:
     """The ledger, checked to balance at every edge."""
     ledger: dict[str, Any] = json.loads(body)
-    assert imbalances(ledger) == []
+    wrong = imbalances(ledger)
+    if wrong:
+        raise AssertionError(f"the ledger does not balance: {wrong}; it is {body.decode()[:4000]}")
     return ledger
 
 

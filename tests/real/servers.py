@@ -187,7 +187,9 @@ class Forwarder(HttpServer):
             return Reply(mute=True), b""
         finally:
             connection.close()
-        headers = {name: value for name, value in answer.headers.items() if name in ("Content-Type", "Content-Encoding")}
+        headers = {
+            name: value for name, value in answer.headers.items() if name in ("Content-Type", "Content-Encoding")
+        }
         packed = headers.get("Content-Encoding") == "gzip"
         plain = zlib.decompress(body, 31) if packed else body
         if fault == "short":

@@ -173,7 +173,9 @@ scrape_metrics = false
 
 
 def pipeline(receivers: dict[str, str], judge: Judge) -> str:
-    return "".join(receivers.values()) + f"""
+    return (
+        "".join(receivers.values())
+        + f"""
 [agent]
 admin = "127.0.0.1:0"
 [processors.bare]
@@ -187,6 +189,7 @@ receivers = {sorted(receivers)}
 processors = ["bare"]
 exporters = ["judge"]
 """
+    )
 
 
 @dataclass
@@ -230,14 +233,20 @@ def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
             authority.issue_cert("127.0.0.1").configure_cert(context)
         return HttpServer(lambda handler: good(case), port or ports[case], context)
 
-    with HttpServer(sources.answer) as server, Judge("http/protobuf") as judge, socket.create_server(("127.0.0.1", 0)) as mute:
+    with (
+        HttpServer(sources.answer) as server,
+        Judge("http/protobuf") as judge,
+        socket.create_server(("127.0.0.1", 0)) as mute,
+    ):
         threading.Thread(target=_speak_no_http, args=(mute,), daemon=True).start()
         receivers = {case: receiver(case, f"{server.url}/{case}") for case in sources.sources}
         receivers["dns-failure"] = receiver("dns-failure", UNREACHABLE["dns-failure"][0])
         receivers["not-http"] = receiver("not-http", f"http://127.0.0.1:{mute.getsockname()[1]}")
         receivers["refused"] = receiver("refused", f"http://127.0.0.1:{ports['refused']}")
         for case in ("no-tls-there", "unknown-authority"):
-            receivers[case] = receiver(case, f"https://127.0.0.1:{ports[case]}", f'tls = {{ ca_file = "{folder}/ca.pem" }}')
+            receivers[case] = receiver(
+                case, f"https://127.0.0.1:{ports[case]}", f'tls = {{ ca_file = "{folder}/ca.pem" }}'
+            )
         plain, foreign = good_later("no-tls-there"), good_later("unknown-authority", other)
         with Agent(folder, pipeline(receivers, judge)) as agent:
             for case, sentence in LATER.items():
@@ -347,7 +356,11 @@ def test_the_first_of_two_lines_of_one_series_counts(outcome: Outcome) -> None:
 def test_what_is_too_large_to_send_is_counted(outcome: Outcome) -> None:
     dropped = outcome.ledger["exporters"]["judge"]["dropped"]
     large = outcome.of("long-value").keys() | outcome.of("many-labels").keys()
-    assert "c_total" in large or dropped.get("too_large", 0) >= 1 or outcome.ledger["receivers"]["long-value"]["failed_polls"]
+    assert (
+        "c_total" in large
+        or dropped.get("too_large", 0) >= 1
+        or outcome.ledger["receivers"]["long-value"]["failed_polls"]
+    )
 
 
 @pytest.mark.parametrize("unit", [b"a", b"#\n", b'x_total{a="b"} 1 1\n'], ids=["one line", "comments", "samples"])
@@ -358,7 +371,11 @@ def test_a_gzip_bomb_takes_bounded_memory(unit: bytes, tmp_path: Path) -> None:
         file = tmp_path / "agent.toml"
         file.write_text(pipeline({"bomb": receiver("bomb", server.url).replace('"2s"', '"60s"')}, judge))
         process = subprocess.Popen(
-            [*COMMAND, "once", str(file)], env=environment(), cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL
+            [*COMMAND, "once", str(file)],
+            env=environment(),
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
         )
         with process:
             assert process.stderr is not None

@@ -54,7 +54,9 @@ class Counting:
         self.polls += 1
         ms = round(time.time() * 1000)
         labels = 'instance="10.0.0.1:4191",job="linkerd-proxy",pod="p",namespace="n",deployment="d"'
-        lines = [f'request_total{{{labels},target_addr="10.0.0.2:{n}"}} {self.polls} {ms}\n' for n in range(self.series)]
+        lines = [
+            f'request_total{{{labels},target_addr="10.0.0.2:{n}"}} {self.polls} {ms}\n' for n in range(self.series)
+        ]
         return Reply(200, ("# TYPE request_total untyped\n" + "".join(lines)).encode())
 
 
@@ -139,7 +141,9 @@ def test_nothing_is_lost_while_the_destination_is_away(counting: Counting, proto
         assert_complete(judge.points(), counting.polls, counting.series)
 
 
-@pytest.mark.parametrize(("protocol", "failure"), [("grpc", "503"), ("http/protobuf", "503"), ("http/protobuf", "hang up")])
+@pytest.mark.parametrize(
+    ("protocol", "failure"), [("grpc", "503"), ("http/protobuf", "503"), ("http/protobuf", "hang up")]
+)
 def test_a_failing_destination_gets_all_in_the_end(
     counting: Counting, protocol: str, failure: str, tmp_path: Path
 ) -> None:
@@ -200,7 +204,10 @@ def test_once_fails_where_the_source_is_away_and_delivers_that_it_is_down(tmp_pa
     with Judge("grpc") as judge:
         status, ledger, process = once(tmp_path, pipeline(f"http://127.0.0.1:{free_port()}", judge.endpoint))
         assert status == 1
-        assert ledger["receivers"]["linkerd"] | {"failed_polls": 1, "samples": 0, "out": 5} == ledger["receivers"]["linkerd"]
+        assert (
+            ledger["receivers"]["linkerd"] | {"failed_polls": 1, "samples": 0, "out": 5}
+            == ledger["receivers"]["linkerd"]
+        )
         assert [point.body for point in judge.points() if point.name == "up"] == [(0.0,)]
         assert "cannot reach" in process.stderr
 
@@ -219,7 +226,7 @@ exporters = ["console"]
 """
 
 MISTAKES = {
-    "TOML error": (GOOD + "= 3\n", "agent.toml:10:"),
+    "TOML error": (GOOD + "= 3\n", ".toml:10:"),
     "unknown key": (GOOD.replace('type = "stdout"', 'type = "stdout"\nformt = "text"'), "exporters.console.formt"),
     "unknown table": (GOOD + "[exporter.x]\n", "exporter"),
     "unknown type": (GOOD.replace('"federate"', '"federat"'), "federate"),
@@ -308,7 +315,9 @@ def test_check_opens_nothing_and_is_content(tmp_path: Path) -> None:
     assert "receivers.linkerd" in done.stdout
 
 
-@pytest.mark.parametrize("arguments", [["bogus"], [], ["run", "--bogus"], ["demo", "--proxies", "none"], ["docs", "bogus"]])
+@pytest.mark.parametrize(
+    "arguments", [["bogus"], [], ["run", "--bogus"], ["demo", "--proxies", "none"], ["docs", "bogus"]]
+)
 def test_a_wrong_command_line_is_status_2(arguments: list[str], tmp_path: Path) -> None:
     assert run(*arguments, folder=tmp_path).returncode == 2
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import logging
@@ -105,6 +106,8 @@ class Agent:
         with pytest.raises(ReceiveError) as caught:
             await self.poll()
         rows = [row for batch in self.batches for row in batch.rows()]
+        instance = urlsplit(self.receiver.settings.url).netloc.rpartition("@")[2]
+        assert [row.series.labels for row in rows] == [{"job": "linkerd", "instance": instance}] * 5
         assert {row.series.name: row.value for row in rows if row.series.name != "scrape_duration_seconds"} == {
             "up": 0.0,
             "scrape_samples_scraped": 0.0,
@@ -178,6 +181,7 @@ async def test_the_receivers_own_series_stand_beside_the_federated_up(source: So
     assert {job: row.value for job, row in ups.items()} == {"linkerd": 1.0, "linkerd-proxy": 0.0}
     own = [row for row in rows if row.series.label("job") == "linkerd"]
     assert {row.series.label("instance") for row in own} == {urlsplit(source.server.url).netloc}
+    assert {(row.series.target, row.time) for row in own} == {(Target.of(own[0].series.labels), T0 * 10**6)}
     assert {row.series.name: row.value for row in own if row.series.name != "scrape_duration_seconds"} == {
         "up": 1.0,
         "scrape_samples_scraped": 7.0,
@@ -194,6 +198,18 @@ async def test_the_receivers_own_series_can_be_left_out(source: Source) -> None:
     assert len(await agent.poll()) == 7
     assert agent.counts.added["scrape"] == 0
     await agent.receiver.aclose()
+
+
+@pytest.mark.parametrize(("born", "frozen"), [(1000, 0), (1001, 1)])
+async def test_many_newcomers_are_taken_out_of_the_collectors_sight(
+    source: Source, agent: Agent, monkeypatch: pytest.MonkeyPatch, born: int, frozen: int
+) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(gc, "freeze", lambda: calls.append(None))
+    source.answers["/federate"] = answer(200, b"".join(b'a_total{n="%d"} 1\n' % n for n in range(born)))
+    for _ in range(2):
+        await agent.poll()
+    assert len(calls) == frozen
 
 
 async def test_an_empty_answer_is_a_good_one(source: Source, agent: Agent) -> None:

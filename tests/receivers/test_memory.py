@@ -90,7 +90,8 @@ def test_all_columns_are_as_long_as_there_are_slots() -> None:
 @given(st.lists(st.integers(0, 40), max_size=100))
 def test_no_slot_is_given_out_twice(choices: list[int]) -> None:
     """Each number allocates (even) or frees the slot at that place (odd)."""
-    columns, held = Columns(), []
+    columns = Columns()
+    held: list[int] = []
     for choice in choices:
         if choice % 2 and held:
             columns.free([held.pop(choice % len(held))])

@@ -58,18 +58,16 @@ async def asking(nursery: trio.Nursery) -> AsyncIterator[Asking]:
 # -- types --------------------------------------------------------------------------------------------------------------
 
 
-async def test_types_are_learned_once_in_a_while(
-    asking: Asking, scrape: Scrape, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fresh", "asked"), [(metadata._FRESH, 1), (0.0, 3)])
+async def test_types_are_asked_for_where_they_are_not_fresh(
+    asking: Asking, scrape: Scrape, monkeypatch: pytest.MonkeyPatch, fresh: float, asked: int
 ) -> None:
-    asking.answers(data({"odd": [{"type": "counter"}]}), data({}))
-    await asking.enquiry.types(scrape)
-    await asking.enquiry.types(scrape)
-    assert asking.asked() == ["/api/v1/metadata"]
+    monkeypatch.setattr(metadata, "_FRESH", fresh)
+    asking.answers(data({"odd": [{"type": "counter"}]}), data({}), data({}))
+    for _ in range(3):
+        await asking.enquiry.types(scrape)
+    assert asking.asked() == ["/api/v1/metadata"] * asked
     assert kind(scrape, "odd") == "counter"
-    later = trio.current_time() + metadata._FRESH + 1
-    monkeypatch.setattr(metadata.trio, "current_time", lambda: later)
-    await asking.enquiry.types(scrape)
-    assert len(asking.asked()) == 2
 
 
 REFUSALS: dict[str, tuple[Step, str]] = {
@@ -94,10 +92,9 @@ async def test_what_cannot_be_had_costs_one_warning(
     step: Step,
     said: str,
 ) -> None:
-    now = trio.current_time()
-    for poll in range(3):
+    monkeypatch.setattr(metadata, "_AGAIN", 0.0)
+    for _ in range(3):
         asking.answers(step)
-        monkeypatch.setattr(metadata.trio, "current_time", lambda: now + poll * (metadata._AGAIN + 1))  # noqa: B023
         await asking.enquiry.types(scrape)
     assert len(asking.asked()) == 3
     (message,) = caplog.messages

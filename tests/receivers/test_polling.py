@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from trio.testing import MockClock
 
 from ebbtide import Context, Emit, ReceiveError
+from receivers.limits import Limits
 from receivers.polling import Complaints, PollingReceiver, PollingSettings, Schedule, instance_of, labels_of
-from receivers.scrape import Limits
 
 S = 10**9
 T0 = 1_795_362_003 * S  # three seconds past a whole multiple of ten

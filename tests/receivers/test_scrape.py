@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ebbtide import Batch, ReceiverCounts
 from receivers.exposition import BadPage
-from receivers.scrape import Limits, Scrape, TooMuch
+from receivers.limits import Limits, TooMuch
+from receivers.scrape import Scrape
 from receivers.types import TypeBook
 
 S = 10**9

@@ -110,9 +110,6 @@ def test_all_slots_at_once_are_as_each_alone(points: list[tuple[float, int]]) ->
     assert together.start[slots].tolist() == alone.start[slots].tolist()
 
 
-@pytest.mark.xfail(
-    reason="after a clock that was far ahead, points that are taken again keep a start that lies behind them"
-)
 @pytest.mark.parametrize("value", [4.0, 6.0])
 def test_no_stream_begins_after_its_point(value: float) -> None:
     columns, slot = one_slot()
