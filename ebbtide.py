@@ -1,6 +1,7 @@
 """The public face: everything a plugin needs. Re-exports, and runs the command for ``python -m ebbtide``."""
 
 from agent.batch import STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
+from agent.heap import settle
 from agent.http import USER_AGENT, Answer, Client, Fault, Response, deadline, safe_url
 from agent.identity import (
     AGENT_SCOPE,
@@ -14,6 +15,7 @@ from agent.identity import (
     Scope,
     Target,
     flatten,
+    join_own,
     split_own,
 )
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
@@ -105,10 +107,12 @@ __all__ = [
     "deadline",
     "files_stamp",
     "flatten",
+    "join_own",
     "option",
     "part_of",
     "reason",
     "safe_url",
+    "settle",
     "split_own",
     "stale_mask",
 ]

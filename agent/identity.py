@@ -9,6 +9,7 @@ no other cache in the program, hence no eviction.
 from __future__ import annotations
 
 import weakref
+from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
@@ -249,3 +250,11 @@ def split_own(name: str, flat: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[
             return flat, ()
         index = 2 * names.index(label)
     return flat[:index] + flat[index + 2 :], flat[index : index + 2]
+
+
+def join_own(base: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+    """Undo ``split_own``: all labels, flat and sorted."""
+    if not own:
+        return base
+    at = 2 * bisect_left(base[::2], own[0])
+    return base[:at] + own + base[at:]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from bisect import bisect_left
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -20,6 +19,7 @@ from agent.identity import (
     Scope,
     Target,
     flatten,
+    join_own,
     split_own,
 )
 
@@ -121,11 +121,7 @@ class Series(Derivable):
     @property
     def flat(self) -> tuple[str, ...]:
         """All labels, flat and sorted; made at each call where the series has one of its own."""
-        own, base = self.own, self.base.flat
-        if not own:
-            return base
-        at = 2 * bisect_left(base[::2], own[0])
-        return base[:at] + own + base[at:]
+        return join_own(self.base.flat, self.own)
 
     @property
     def labels(self) -> dict[str, str]:

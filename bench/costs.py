@@ -6,7 +6,6 @@ poll of each stage. ``first`` is the first page of a fresh process part, all of 
 
 from __future__ import annotations
 
-import gc
 import gzip
 import statistics
 import time
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from agent.heap import settle
 from agent.inflate import Inflater
 from bench.pages import START_MS, Mesh
 from ebbtide import ReceiverCounts
@@ -101,7 +101,7 @@ def measure(samples: int, churn: float) -> tuple[dict[str, float], dict[str, flo
         body = gzip.compress(mesh.page(), 1)
         chain.poll(body, (START_MS + 5000 * (poll + 1)) * 10**6, later if poll else first)
         if not poll:
-            gc.freeze()
+            settle()
     return later.medians(skip=2), first.medians()
 
 

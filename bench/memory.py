@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import gzip
 import multiprocessing
 import resource
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from agent.heap import settle
 from bench.pages import START_MS, Mesh
 
 _SIZES = (20_000, 60_000)
@@ -28,7 +28,8 @@ def _held(bodies: list[bytes], samples: int, results: Any) -> None:
     chain = Chain()
     for poll, body in enumerate(bodies):
         chain.poll(body, (START_MS + 5000 * (poll + 1)) * 10**6, Costs(samples))
-    gc.collect()
+        if not poll:
+            settle()  # as the receiver does after a page of new series
     results.put((samples, _resident()))
 
 

@@ -6,14 +6,25 @@ cannot say that it was cut short but by the way it ends.
 
 from __future__ import annotations
 
-import gc
 from typing import ClassVar
 from urllib.parse import urlsplit
 
 import trio
 from pydantic import field_validator
 
-from ebbtide import Client, Context, Emit, Fault, PositiveDuration, ReceiveError, Response, deadline, option, safe_url
+from ebbtide import (
+    Client,
+    Context,
+    Emit,
+    Fault,
+    PositiveDuration,
+    ReceiveError,
+    Response,
+    deadline,
+    option,
+    safe_url,
+    settle,
+)
 from receivers.exposition import BadPage
 from receivers.health import Health
 from receivers.limits import TooMuch
@@ -28,7 +39,7 @@ from receivers.types import TypeBook
 _ACCEPT = "text/plain;version=0.0.4"
 _EXCERPT = 2048  # bytes of an error answer that are looked at
 _INFLATED = 64 << 20  # bytes to which an error answer may inflate before we are done with its excerpt
-_MANY = 1000  # newcomers of a poll, after which what exists is taken out of the collector's sight
+_MANY = 1000  # newcomers of a poll, after which the heap is settled
 _NS = 10**9
 
 
@@ -107,7 +118,7 @@ class Federate(PollingReceiver[FederateSettings]):
         samples = len(page.slots)
         await self._report(emit, up=True, seconds=seconds, samples=samples, left=samples, added=born)
         if born > _MANY:
-            gc.freeze()  # a million small, immutable objects that are there to stay: the collector need not walk them
+            settle()
 
     async def _fetch(self) -> tuple[Page, int]:
         """Read one whole answer, and what its newcomers need; return it and how many those are.

@@ -29,6 +29,7 @@ class Columns:
 
     def __init__(self) -> None:
         self.size = 0
+        self._next = 0  # slots from here on were never used
         self._free: list[int] = []
         self.used: Bools = np.empty(0, np.bool_)
         self.sent: Ints = np.empty(0, np.int64)  # timestamp of the last point sent, ns
@@ -49,9 +50,12 @@ class Columns:
 
     def allocate(self) -> int:
         """Return a fresh slot."""
-        if not self._free:
+        if self._free:
+            return self._free.pop()
+        if self._next == self.size:
             self._grow()
-        return self._free.pop()
+        self._next += 1
+        return self._next - 1
 
     def free(self, slots: list[int]) -> None:
         """Give slots back."""
@@ -74,4 +78,3 @@ class Columns:
             if isinstance(column, np.ndarray):
                 setattr(self, name, np.concatenate((column, np.zeros(self.size - old, column.dtype))))
         self._clear(np.arange(old, self.size))
-        self._free = list(range(self.size - 1, old - 1, -1))

@@ -13,7 +13,8 @@ the first complete answer that shows it, so that failed polls end nothing.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ from ebbtide import (
     ReceiverCounts,
     Series,
     SeriesTable,
-    flatten,
+    join_own,
     part_of,
     split_own,
 )
@@ -54,9 +55,7 @@ _CUMULATIVE = frozenset(("counter", "histogram", "summary"))
 _COUNTER = frozenset(("counter",))
 _COMPOUND = frozenset(("histogram", "summary"))
 _CREATED = "_created"
-_NO_LABELS = Labels.of(())
 
-Head = tuple[str, tuple[str, ...]]  # name, flat labels
 Key = tuple[str, Labels, tuple[str, ...]]  # name, labels, own label: as they stood on the page
 Whole = tuple[str, Labels, tuple[str, str, str]]  # name, labels, family's identity
 
@@ -86,7 +85,8 @@ class Scrape:
         self._keys: list[Key | None] = []  # by slot, as is `_series`
         self._series: list[Series | None] = []
         self._tables = Tables(self.columns, self._series)
-        self._newcomers: dict[int, Head] = {}  # the slots of series that have no identity yet
+        self._own: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by the newcomers of one page
+        self._newcomers: list[int] = []  # the slots of series that have no identity yet
         self._wholes: dict[Whole, int] = {}  # a histogram or summary -> the slot that speaks for it
         self._created: dict[int, int] = {}  # slot of x_created -> the slot whose stream it dates
         self._duplicates: Bools | None = None  # lines of the last page that repeat a series of it
@@ -104,12 +104,12 @@ class Scrape:
     def abandon(self, reader: PageReader) -> None:
         """The page broke off or was refused: forget what only it has taught."""
         reader.abandon()
-        newcomers, self._newcomers = self._newcomers, {}
-        self._release(list(newcomers))
+        newcomers, self._newcomers, self._own = self._newcomers, [], {}
+        self._release(newcomers)
 
     def _learn(self, sample: Sample) -> int:
         rest, own = split_own(sample.name, sample.labels)
-        key = (sample.name, Labels.of(rest), own)
+        key = (sample.name, Labels.of(rest), self._own.setdefault(own, own))
         slot = self._slot_of.get(key)
         if slot is None:
             if self.limits.apply:
@@ -120,15 +120,17 @@ class Scrape:
                 self._keys += [None] * more
                 self._series += [None] * more
             self._keys[slot] = key
-            self._newcomers[slot] = sample.name, sample.labels
+            self._newcomers.append(slot)
         return slot
 
     def unknown_targets(self) -> set[TargetKey]:
         """Learn targets from the ``up`` series among the newcomers; return those newcomers' targets that stay unknown."""
-        for name, flat in self._newcomers.values():
+        bases = set()
+        for slot in self._newcomers:
+            name, base, _ = self._key(slot)
+            bases.add(base)
             if name == UP:
-                self.targets.learn(flat)
-        bases = {key[1] for slot in self._newcomers if (key := self._keys[slot])}
+                self.targets.learn(base.flat)
         return self.targets.undecided({target_key(base.flat) for base in bases})
 
     @property
@@ -152,7 +154,7 @@ class Scrape:
         self.columns.alive[sent] = True
         batches = self._batches(slots, values, times, sendable)
         ended += self._end_quiet(now)
-        return _chain(batches, ended)
+        return chain(batches, ended)
 
     def _distinct(self, page: Page, now: int) -> tuple[Slots, Floats, Ints]:
         """Leave out series that stand twice on the page (the first counts) and those that give no point."""
@@ -170,7 +172,7 @@ class Scrape:
             slots, values, times = slots[~doubled], values[~doubled], times[~doubled]
         fate = self.columns.fate[slots]
         if fate.any():
-            self._fold(slots[fate == FOLDED], values[fate == FOLDED])
+            self.columns.value[slots[fate == FOLDED]] = values[fate == FOLDED]
             self.counts.dropped["folded"] += int((fate == FOLDED).sum())
             self.counts.dropped["unsupported"] += int((fate == UNSUPPORTED).sum())
             self.columns.seen_poll[slots[fate != POINTS]] = self.polls
@@ -228,9 +230,6 @@ class Scrape:
             if columns.value[created] > 0:
                 columns.start[dated] = int(columns.value[created] * 1e9)
 
-    def _fold(self, slots: Slots, values: Floats) -> None:
-        self.columns.value[slots] = values
-
     def _batches(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> Iterator[Batch]:
         columns = self.columns
         out = np.zeros(columns.size, np.bool_)
@@ -284,9 +283,8 @@ class Scrape:
         self.columns.free(slots)
 
     def _unname(self, slot: int) -> None:
-        key, series = self._keys[slot], self._series[slot]
-        if key is not None:
-            del self._slot_of[key]
+        series = self._series[slot]
+        del self._slot_of[self._key(slot)]
         if series is not None and series.family.kind in _COMPOUND and (part := part_of(series)) is not None:
             whole = part.name, part.base, series.family.identity
             if self._wholes.get(whole) == slot:
@@ -305,49 +303,50 @@ class Scrape:
         index = np.array(slots, np.intp)
         ended = self._stale(index[self.columns.alive[index]], now)
         self._tables.withdraw(slots)
-        for slot in slots:
-            key = self._keys[slot]
-            if key is not None:
-                name, base, own = key
-                self._newcomers[slot] = name, flatten(dict(zip(*[iter((*base.flat, *own))] * 2, strict=True)))
+        self._newcomers += slots
         return ended
 
     def _place_newcomers(self) -> None:
-        newcomers, self._newcomers = self._newcomers, {}
-        if not newcomers:
+        slots, self._newcomers, self._own = self._newcomers, [], {}
+        if not slots:
             return
-        slots = list(newcomers)
         numbers = self._target_numbers(slots)
+        heads = ((key[0], join_own(key[1].flat, key[2])) for key in map(self._key, slots))
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
-        for slot, number, family in zip(slots, numbers, self.types.decide(newcomers.values()), strict=True):
-            series = self._series[slot] = self._identify(self._keys[slot], family, number)
+        for slot, number, family in zip(slots, numbers, self.types.decide(heads), strict=True):
+            series = self._series[slot] = self._identify(self._key(slot), family, number)
             if family.kind in _COMPOUND and (part := part_of(series)) is not None:
                 wholes[part.name, part.base, family.identity].append((slot, part))
         self._enter(slots, numbers)
         older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(slots)
         self._tables.withdraw(older)
-        for slot, (name, flat) in newcomers.items():
-            self._mark_folded(slot, name, flat)
+        for slot in slots:
+            self._mark_folded(slot)
         self._tables.hold([slot for slot in slots if self.columns.fate[slot] == POINTS] + sorted(older))
+
+    def _key(self, slot: int) -> Key:
+        key = self._keys[slot]
+        if key is None:
+            raise LookupError(f"slot {slot} stands for no series")
+        return key
 
     def _target_numbers(self, slots: list[int]) -> list[int]:
         """Return the numbers of the slots' targets; each set of labels is looked at once."""
         by_labels: dict[Labels, int] = {}
         numbers = []
         for slot in slots:
-            key = self._keys[slot]
-            labels = key[1] if key is not None else _NO_LABELS
-            number = by_labels.get(labels)
+            base = self._key(slot)[1]
+            number = by_labels.get(base)
             if number is None:
-                number = by_labels[labels] = self.targets.number(target_key(labels.flat))
+                number = by_labels[base] = self.targets.number(target_key(base.flat))
             numbers.append(number)
         return numbers
 
-    def _identify(self, key: Key | None, family: Family, number: int) -> Series:
-        name, labels, own = key or ("", _NO_LABELS, ())
-        if "__type__" in labels.flat or "__unit__" in labels.flat:
-            labels = Labels.of(strip_type_labels(labels.flat))
-        return Series.parts_of(name, labels, own, family, target=self.targets.at(number))
+    def _identify(self, key: Key, family: Family, number: int) -> Series:
+        name, base, own = key
+        if "__type__" in base.flat or "__unit__" in base.flat:
+            base = Labels.of(strip_type_labels(base.flat))
+        return Series.parts_of(name, base, own, family, target=self.targets.at(number))
 
     def _enter(self, slots: list[int], targets: list[int]) -> None:
         """Enter what follows from identity into the columns."""
@@ -359,8 +358,9 @@ class Scrape:
         columns.target[slots] = targets
         columns.head[slots] = slots
         for slot in slots:
-            if (key := self._keys[slot]) and key[0] == UP:
-                self.targets.watch(target_key(key[1].flat), slot)
+            name, base, _ = self._key(slot)
+            if name == UP:
+                self.targets.watch(target_key(base.flat), slot)
 
     def _join(self, whole: Whole, parts: list[tuple[int, Part]]) -> set[int]:
         """Let one slot speak for a whole: its count, else its first part. Return the slots that belonged to it before."""
@@ -377,27 +377,22 @@ class Scrape:
         self._wholes[whole] = speaker
         return older
 
-    def _mark_folded(self, slot: int, name: str, flat: tuple[str, ...]) -> None:
+    def _mark_folded(self, slot: int) -> None:
         """``x_created`` of a known x dates x's stream and is no series of its own; nor are the info lines about OTel."""
+        name, base, own = self._key(slot)
         if name in ("target_info", "otel_scope_info"):
             self.columns.fate[slot] = FOLDED
-        elif name.endswith(_CREATED):
-            dated = self._dated_by(name.removesuffix(_CREATED), flat)
+        elif name.endswith(_CREATED) and not own:
+            dated = self._dated_by(name.removesuffix(_CREATED), base)
             if dated is not None:
                 self.columns.fate[slot] = FOLDED
                 self.columns.value[slot] = 0.0
                 self._created[slot] = dated
 
-    def _dated_by(self, name: str, flat: tuple[str, ...]) -> int | None:
-        base = Labels.of(flat)
+    def _dated_by(self, name: str, base: Labels) -> int | None:
         for candidate, kinds in ((name + "_total", _COUNTER), (name, _COUNTER), (name + "_count", _COMPOUND)):
             slot = self._slot_of.get((candidate, base, ()))
             series = None if slot is None else self._series[slot]
             if series is not None and series.family.kind in kinds:
                 return slot
         return None
-
-
-def _chain(*parts: Iterable[Batch]) -> Iterator[Batch]:
-    for batches in parts:
-        yield from batches

@@ -26,6 +26,7 @@ of a histogram share one ``Family``: the first part's, whichever source speaks f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
@@ -259,11 +260,12 @@ def _partners_last(head: tuple[str, ...]) -> bool:
 
 
 def _is_number(text: str) -> bool:
+    if "_" in text or text.strip() != text:  # numbers to Python, not to Prometheus
+        return False
     try:
-        number = float(text)
+        return not math.isnan(float(text))
     except ValueError:
         return False
-    return number == number
 
 
 def _cut(name: str) -> tuple[str, str]:

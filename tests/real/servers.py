@@ -89,7 +89,7 @@ def _handler(answer: Handler) -> type[BaseHTTPRequestHandler]:
         def do_GET(self) -> None:
             _send(self, answer(self))
 
-        do_POST = do_GET
+        do_POST = do_GET  # noqa: N815
 
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing."""

@@ -57,10 +57,15 @@ def zipped(body: bytes) -> Reply:
 
 
 def gzip_bomb(inflated: int, unit: bytes) -> bytes:
-    """``inflated`` bytes of ``unit``, packed about a thousand to one."""
+    """``inflated`` bytes of ``unit``, packed about a thousand to one. Nobody gets as far as the trailer, which lacks.
+
+    A full flush makes the packed blocks independent of each other, so that one of them can be repeated.
+    """
     packer = zlib.compressobj(9, zlib.DEFLATED, 31)
     block = unit * (MIB // len(unit))
-    return b"".join([*(packer.compress(block) for _ in range(inflated // len(block))), packer.flush()])
+    first = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    second = packer.compress(block) + packer.flush(zlib.Z_FULL_FLUSH)
+    return first + second * (inflated // len(block))
 
 
 def drip(case: str) -> Reply:
@@ -110,7 +115,7 @@ REFUSED: dict[str, tuple[Bad, str]] = {
     "bad-utf8": (lambda case: Reply(200, b'x_total{a="\xff\xfe"} 1\n'), r"cannot "),
 }  # fmt: skip
 
-BOMB = gzip_bomb(512 * MIB, b'bomb_total{job="linkerd-proxy",instance="10.0.0.1:4191"} 1 1700000000000\n')
+BOMB = gzip_bomb(4 << 30, b'bomb_total{job="linkerd-proxy",instance="10.0.0.1:4191"} 1 1700000000000\n')
 
 # case -> what is answered at first, which is odd but can be read
 ODD: dict[str, Bad] = {
@@ -221,7 +226,7 @@ LATER = {  # cannot be reached at first
 
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
-    folder, sources, later = tmp_path_factory.mktemp("agent"), Sources(), Sources()
+    folder, sources = tmp_path_factory.mktemp("agent"), Sources()
     ports = {case: free_port() for case in LATER}
     mine, other = trustme.CA(), trustme.CA()
     mine.cert_pem.write_to_path(str(folder / "ca.pem"))
@@ -308,9 +313,10 @@ def test_what_cannot_be_reached_has_its_sentence(outcome: Outcome, case: str) ->
     assert outcome.ledger["receivers"][case]["failed_polls"] >= 1
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", sorted(REFUSED.keys() - {"drip", "timeout", "gzip-bomb"}))
 def test_a_sentence_is_said_once_not_at_each_poll(outcome: Outcome, case: str) -> None:
-    assert len(re.findall(_said(case, r"cannot (?!read \S+/api/)"), outcome.log)) == 1
+    said = [line for line in outcome.log.splitlines() if re.search(_said(case, "cannot "), line)]
+    assert len([line for line in said if not line.endswith("instead")]) == 1  # those speak of questions beside the poll
 
 
 @pytest.mark.parametrize("case", ODD)
@@ -365,11 +371,13 @@ def test_what_is_too_large_to_send_is_counted(outcome: Outcome) -> None:
 
 @pytest.mark.parametrize("unit", [b"a", b"#\n", b'x_total{a="b"} 1 1\n'], ids=["one line", "comments", "samples"])
 def test_a_gzip_bomb_takes_bounded_memory(unit: bytes, tmp_path: Path) -> None:
-    """4 GiB inflated against a bound of 64 MiB: the process must stay far below what it is offered."""
-    bomb = gzip_bomb(4 << 30, unit) if unit == b"a" else gzip_bomb(1 << 30, unit)
+    """4 GiB inflated against a bound of some MiB: the process must stay far below what it is offered."""
+    bomb, bound = gzip_bomb(4 << 30, unit), "64MiB" if unit == b"a" else "8MiB"
     with HttpServer(lambda handler: zipped(bomb)) as server, Judge("http/protobuf") as judge:
         file = tmp_path / "agent.toml"
-        file.write_text(pipeline({"bomb": receiver("bomb", server.url).replace('"2s"', '"60s"')}, judge))
+        file.write_text(
+            pipeline({"bomb": receiver("bomb", server.url).replace('"2s"', '"60s"').replace("64MiB", bound)}, judge)
+        )
         process = subprocess.Popen(
             [*COMMAND, "once", str(file)],
             env=environment(),

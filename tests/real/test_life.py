@@ -347,7 +347,8 @@ def test_a_closed_pipe_ends_the_agent_quietly(counting: Counting, form: str, tmp
         [*COMMAND, "run"], cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as agent:
         try:
-            assert agent.stdout and agent.stderr
+            assert agent.stdout
+            assert agent.stderr
             assert agent.stdout.readline()
             agent.stdout.close()
             status = agent.wait(PATIENCE)

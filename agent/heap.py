@@ -1,0 +1,19 @@
+"""What the heap is told after a form has changed."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+
+
+def settle() -> None:
+    """Take what exists out of the collector's sight, and give freed memory back to the system.
+
+    After a page of new series there are a million small, immutable objects that are there to stay, which the collector
+    need not walk at every turn (69 ms at 200,000 series), and about as much garbage that C's allocator would keep.
+    """
+    gc.collect()
+    gc.freeze()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # of glibc
+    if trim is not None:
+        trim(0)
