@@ -17,7 +17,7 @@ from typing import Any
 
 import trio
 
-from agent import closing
+from agent import closing, heap
 from agent.config import Config, ConfigErrors, said
 from agent.ledger import ReceiverCounts
 from agent.notify import keep_watchdog, notify
@@ -41,6 +41,7 @@ CLOSE_SECONDS = 1.0
 
 def run(config: Config, *, once: bool = False, ledger_path: Path | None = None) -> int:
     """Run the pipelines until told to stop, or poll ``once``; returns the exit status."""
+    heap.prepare()
     return trio.run(lambda: main(config, once=once, ledger_path=ledger_path))
 
 

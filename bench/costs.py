@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from agent.heap import settle
+from agent.heap import prepare, settle
 from agent.inflate import Inflater
 from bench.pages import START_MS, Mesh
 from ebbtide import ReceiverCounts
@@ -107,6 +107,7 @@ def measure(samples: int, churn: float) -> tuple[dict[str, float], dict[str, flo
 
 def main() -> str:
     """Measure everything; returns the table as Markdown."""
+    prepare()
     head = "| samples a page | series | " + " | ".join((*STAGES, "whole chain")) + " |"
     lines = [head, "|" + " --- |" * (len(STAGES) + 3)]
     for samples in _POLLS:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from agent.heap import settle
+from agent.heap import prepare, settle
 from bench.pages import START_MS, Mesh
 
 _SIZES = (20_000, 60_000)
@@ -25,6 +25,7 @@ def _held(bodies: list[bytes], samples: int, results: Any) -> None:
     """The resident set after a few polls, everything that polls hold for a while included."""
     from bench.costs import Chain, Costs
 
+    prepare()
     chain = Chain()
     for poll, body in enumerate(bodies):
         chain.poll(body, (START_MS + 5000 * (poll + 1)) * 10**6, Costs(samples))
@@ -36,6 +37,7 @@ def _held(bodies: list[bytes], samples: int, results: Any) -> None:
 def _large_page(bodies: list[bytes], samples: int, results: Any) -> None:
     from bench.costs import Chain, Costs
 
+    prepare()
     chain, before = Chain(), _resident()
     began = time.perf_counter()
     chain.poll(bodies[0], START_MS * 10**6, Costs(samples))

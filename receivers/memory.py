@@ -73,7 +73,7 @@ class Columns:
 
     def _grow(self) -> None:
         old = self.size
-        self.size += max(1024, old // 2)
+        self.size += max(1024, old // 8)
         for name, column in vars(self).items():
             if isinstance(column, np.ndarray):
                 setattr(self, name, np.concatenate((column, np.zeros(self.size - old, column.dtype))))

@@ -5,13 +5,20 @@ from collections.abc import Iterator
 
 import pytest
 
-from agent.heap import settle
+from agent.heap import prepare, settle
 
 
 @pytest.fixture(autouse=True)
-def _thawed() -> Iterator[None]:
+def _as_it_was() -> Iterator[None]:
+    thresholds = gc.get_threshold()
     yield
     gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+def test_the_collector_is_asked_less_often() -> None:
+    prepare()
+    assert gc.get_threshold()[0] > 10_000
 
 
 def test_what_exists_is_out_of_the_collectors_sight() -> None:
@@ -24,5 +31,6 @@ def test_what_exists_is_out_of_the_collectors_sight() -> None:
 
 def test_a_c_library_without_malloc_trim_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.heap.ctypes.CDLL", lambda _: object())
+    prepare()
     settle()
     assert gc.get_freeze_count()

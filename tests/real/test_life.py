@@ -390,3 +390,16 @@ def test_the_admin_port_answers(counting: Counting, tmp_path: Path) -> None:
         until(lambda: agent.ledger()["exporters"]["judge"]["sent"] > 0, "something was sent")
         assert b"ebbtide_" in agent.admin("/metrics")[1]
         assert agent.stop() == 0
+
+
+def test_the_ledger_balances_at_any_moment(tmp_path: Path) -> None:
+    """Also in the middle of a poll, whose samples are on their way."""
+    source = Counting(series=20_000)
+    with (
+        source.server,
+        Judge("http/protobuf") as judge,
+        Agent(tmp_path, pipeline(source.server.url, judge.endpoint, "http/protobuf")) as agent,
+    ):
+        while source.polls < 6:
+            agent.ledger()  # checks itself
+        assert agent.stop() == 0, agent.stderr

@@ -181,7 +181,7 @@ def as_federated(points: dict[Key, Value], ms: int, target: dict[str, str]) -> b
                 lines.append(_sample(name + "_bucket", labels | {("le", f"{bound}")}, total, ms))
         else:
             lines += [_sample(name, labels | {("quantile", f"{q}")}, value, ms) for q, value in body[2]]
-    return "".join(sorted(lines)).encode()
+    return "".join(lines).encode()
 
 
 def _sample(name: str, labels: frozenset[tuple[str, str]], value: float, ms: int) -> str:
