@@ -8,24 +8,8 @@ from collections.abc import Callable
 from agent.httpserver import Request, Response
 from agent.ledger import Ledger
 
-LOOPBACK = "127.0.0.1"
-"""Where it listens unless told otherwise."""
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Content type of Prometheus' text format."""
-
-
-def parse_address(text: str) -> tuple[str, int] | None:
-    """``"host:port"``, ``":port"`` (loopback), ``"[::1]:port"`` -> host and port; ``""`` -> None, which is off."""
-    if not text:
-        return None
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host or "[" in host or "]" in host:
-        raise ValueError('not an address; write an IPv6 address in brackets, such as "[::1]:9464"')
-    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
-        raise ValueError('not an address; write one such as "127.0.0.1:9464", or "" to do without')
-    return host or LOOPBACK, int(port)
 
 
 class Admin:

@@ -18,13 +18,13 @@ from typing import Any
 import trio
 
 from agent import closing, heap
-from agent.config import Config, ConfigErrors, said
+from agent.config import Config, ConfigErrors
 from agent.ledger import ReceiverCounts
 from agent.notify import keep_watchdog, notify
 from agent.outbox import Outbox
 from agent.pipeline import Pipeline, deliver
 from agent.plugin import Emit, Receiver
-from agent.settings import AgentSettings, show_duration
+from agent.settings import AgentSettings, parse_address, show_duration
 from agent.wiring import Wiring, wire
 
 logger = logging.getLogger("ebbtide.run")
@@ -48,27 +48,16 @@ def run(config: Config, *, once: bool = False, ledger_path: Path | None = None) 
 async def main(config: Config, *, once: bool = False, ledger_path: Path | None = None) -> int:
     """The same, inside a trio loop (of the main thread, for the signals). ``ledger_path`` is written at the end."""
     try:
-        address = _admin_address(config)
         wiring = wire(config, once=once)
     except ConfigErrors as error:
         print(error, file=sys.stderr)
         return MISCONFIGURED
     life = Life(wiring, config.agent, once=once)
     try:
-        await life.run(None if once else address)
+        await life.run(None if once else parse_address(config.agent.admin))
     finally:
         written = closing.report(wiring.ledger, ledger_path)
     return FAILED if life.failed or not written else closing.status(wiring.ledger, once=once)
-
-
-def _admin_address(config: Config) -> tuple[str, int] | None:
-    from agent.admin import parse_address
-
-    try:
-        return parse_address(config.agent.admin)
-    except ValueError as error:
-        path = ("agent", "admin")
-        raise ConfigErrors([said(config.path, config.lines.of(path), path, str(error))]) from None
 
 
 class Life:

@@ -15,6 +15,7 @@ from pydantic import (
     PlainSerializer,
     SecretStr,
     WithJsonSchema,
+    field_validator,
     model_validator,
 )
 
@@ -210,6 +211,24 @@ class OutboxSettings(Settings):
     retry: RetrySettings = option(RetrySettings(), "Trying again.")
 
 
+LOOPBACK = "127.0.0.1"
+"""Where it listens unless told otherwise."""
+
+
+def parse_address(text: str) -> tuple[str, int] | None:
+    """``"host:port"``, ``":port"`` (loopback), ``"[::1]:port"`` -> host and port; ``""`` -> None, which is off."""
+    if not text:
+        return None
+    host, colon, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host or "[" in host or "]" in host:
+        raise ValueError('not an address; write an IPv6 address in brackets, such as "[::1]:9464"')
+    if not colon or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+        raise ValueError('not an address; write one such as "127.0.0.1:9464", or "" to do without')
+    return host or LOOPBACK, int(port)
+
+
 class AgentSettings(Settings):
     """The process itself."""
 
@@ -222,6 +241,12 @@ class AgentSettings(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = option("info", "Least severe level that is logged.")
     log_format: Literal["text", "json"] = option("text", "Form of the log lines on stderr.")
     shutdown_timeout: Duration = option("10s", "How long a stop may take to send what is held.")
+
+    @field_validator("admin")
+    @classmethod
+    def _an_address(cls, admin: str) -> str:
+        parse_address(admin)
+        return admin
 
 
 class PipelineSettings(Settings):

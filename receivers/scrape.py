@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import chain
 
 import numpy as np
 import numpy.typing as npt
@@ -139,9 +138,11 @@ class Scrape:
         return len(self._newcomers)
 
     def take(self, page: Page, now: int) -> Iterator[Batch]:
-        """Return the batches that a complete page gives at the wall time ``now`` (ns). What they hold counts as sent."""
+        """Return the batches that a complete page gives at the wall time ``now`` (ns). What they hold counts as sent.
+
+        Each batch is booked when it is handed out, so that the ledger balances at any moment.
+        """
         self.polls += 1
-        self.counts.samples += len(page.slots)
         ended = [*self._revise(now)]
         self._place_newcomers()
         slots, values, times = self._distinct(page, now)
@@ -152,9 +153,18 @@ class Scrape:
         sent = slots[sendable]
         self.columns.sent[sent] = times[sendable]
         self.columns.alive[sent] = True
+        self.counts.samples += len(page.slots) - len(sent)
         batches = self._batches(slots, values, times, sendable)
         ended += self._end_quiet(now)
-        return chain(batches, ended)
+        return self._booked(batches, ended)
+
+    def _booked(self, batches: Iterator[Batch], ended: list[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            self.counts.samples += len(batch)
+            yield batch
+        for batch in ended:
+            self.counts.added["stale"] += len(batch)
+            yield batch
 
     def _distinct(self, page: Page, now: int) -> tuple[Slots, Floats, Ints]:
         """Leave out series that stand twice on the page (the first counts) and those that give no point."""
@@ -264,7 +274,6 @@ class Scrape:
         table = SeriesTable(series for slot in slots.tolist() if (series := self._series[slot]) is not None)
         times = np.maximum(now, columns.sent[slots] + _MS)
         began = self._starts()[slots]
-        self.counts.added["stale"] += len(slots)
         columns.alive[slots] = False
         columns.start[slots] = 0
         return [Batch(table, np.full(len(slots), STALE_NAN), times, began, np.ones(len(slots), np.bool_))]

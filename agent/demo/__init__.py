@@ -6,10 +6,11 @@ import gc
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
@@ -18,6 +19,7 @@ from agent.demo.api import DemoApi
 from agent.demo.mesh import Mesh, MeshOptions
 from agent.demo.storage import Storage
 from agent.httpserver import serve_http
+from agent.settings import AgentSettings, parse_address
 
 HOST = "127.0.0.1"
 
@@ -127,8 +129,21 @@ async def _run_agent(options: DemoOptions, urls: Urls) -> int:
     log.setup(loaded.agent.log_level, loaded.agent.log_format)
     for warning in loaded.warnings:
         logging.getLogger("ebbtide").warning("%s", warning)
-    status: int = await run.main(loaded)
+    status: int = await run.main(replace(loaded, agent=on_a_free_port(loaded.agent)))
     return status
+
+
+def on_a_free_port(settings: AgentSettings) -> AgentSettings:
+    """Move the admin port where another process has it already, perhaps a real agent: the demo need not fail for that."""
+    address = parse_address(settings.admin)
+    if address is None:
+        return settings
+    try:
+        socket.create_server(address, family=socket.AF_INET6 if ":" in address[0] else socket.AF_INET).close()
+    except OSError:
+        host = f"[{address[0]}]" if ":" in address[0] else address[0]
+        return settings.model_copy(update={"admin": f"{host}:0"})
+    return settings
 
 
 def default_file() -> Path:

@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from agent.admin import Admin, parse_address
+from agent.admin import Admin
 from agent.httpserver import Request
 from agent.ledger import Ledger, ReceiverCounts
+from agent.settings import parse_address
 
 
 @pytest.mark.parametrize(

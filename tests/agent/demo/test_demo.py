@@ -1,5 +1,6 @@
 """The demo over real sockets, and what it is started with."""
 
+import socket
 from pathlib import Path
 
 import httpx
@@ -7,7 +8,8 @@ import pytest
 import trio
 
 import agent.demo
-from agent.demo import DemoOptions, Urls, default_file, main, serve
+from agent.demo import DemoOptions, Urls, default_file, main, on_a_free_port, serve
+from agent.settings import AgentSettings
 
 
 async def test_it_serves_pages_and_federate(nursery: trio.Nursery) -> None:
@@ -60,3 +62,17 @@ def test_the_file_here_goes_before_the_installed_one(tmp_path: Path, monkeypatch
     assert default_file().is_absolute()
     (tmp_path / "agent.toml").write_text("", encoding="utf-8")
     assert default_file() == Path("agent.toml")
+
+
+@pytest.mark.parametrize(("admin", "moved"), [("127.0.0.1:{port}", "127.0.0.1:0"), ("", "")])
+def test_an_admin_port_that_is_taken_does_not_end_the_demo(admin: str, moved: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = AgentSettings(admin=admin.format(port=taken.getsockname()[1]))
+        assert on_a_free_port(settings).admin == moved
+
+
+def test_an_admin_port_that_is_free_is_kept() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = AgentSettings(admin=f"127.0.0.1:{port}")
+    assert on_a_free_port(settings) is settings
