@@ -7,10 +7,19 @@ import gc
 
 _COLLECT = 100_000, 20, 100  # of gc.set_threshold: allocations are many and hardly ever cyclic
 
+# mallopt(3): a body inflated a megabyte at a time, and columns of as much, are allocated and freed at every poll. At its
+# own bounds the allocator gives that memory back each time, and pays for it in page faults: 1 us a sample and more.
+_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 64 << 20
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 32 << 20
+
 
 def prepare() -> None:
-    """Let the collector look at the heap less often: while a first page is read, it grows with every look."""
+    """Let the collector look at the heap less often, and C's allocator keep what the next poll will need again."""
     gc.set_threshold(*_COLLECT)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # of glibc
+    if mallopt is not None:
+        mallopt(_M_TRIM_THRESHOLD, _TRIM_BYTES)
+        mallopt(_M_MMAP_THRESHOLD, _MMAP_BYTES)
 
 
 def settle() -> None:

@@ -74,6 +74,7 @@ class Skeleton:
         self._order = np.empty(0, np.intp)  # entries by line of the last page
         self._place = np.empty(0, np.intp)  # line by entry: where it stood, -1 nowhere
         self._expected: list[bytes] = []  # the constant parts by line
+        self.comments: list[bytes] = []  # of the last page, as they stood, in order
 
     def __len__(self) -> int:
         return len(self._entry_of)
@@ -107,6 +108,7 @@ class Skeleton:
         self._place[:] = -1
         self._place[order] = np.arange(len(order))
         self._expected = list(map(self._keys.__getitem__, order.tolist()))
+        self.comments = [self._keys[entry][:-1] for entry in order[self._slots[order] == _COMMENT].tolist()]
 
     def _forget(self, entries: Iterable[int]) -> None:
         for entry in entries:
@@ -151,14 +153,12 @@ class PageReader:
             excerpt = self._tail[0][:_EXCERPT]
             raise BadPage(self._line + 1, "the page ends in the middle of a line: it was cut short", excerpt)
         skeleton = self._skeleton
-        order = np.concatenate(self._entries) if self._entries else np.empty(0, np.intp)
         steady = self._steady and self._at == len(skeleton._order)
-        comments = [skeleton._keys[e][:-1] for e in order[skeleton._slots[order] == _COMMENT].tolist()]
         if not steady:
-            skeleton._adopt(order)
+            skeleton._adopt(np.concatenate(self._entries) if self._entries else np.empty(0, np.intp))
         columns = self._columns or [(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int64))]
         slots, values, times = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return Page(slots, values, times, steady, self._bad_lines, comments, self._bytes)
+        return Page(slots, values, times, steady, self._bad_lines, skeleton.comments, self._bytes)
 
     @property
     def samples(self) -> int:

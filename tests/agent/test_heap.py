@@ -29,7 +29,8 @@ def test_what_exists_is_out_of_the_collectors_sight() -> None:
     assert len(kept) == 1000
 
 
-def test_a_c_library_without_malloc_trim_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_of_another_kind_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agent.heap.ctypes.CDLL", lambda _: object())
+    prepare()
     settle()
     assert gc.get_freeze_count()
