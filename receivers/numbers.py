@@ -50,13 +50,14 @@ def words_of(data: bytes) -> Words:
 
 def read_fields(octets: Bytes, words: Words, starts: Index, ends: Index) -> Fields:
     """Read the fields ``octets[start:end]``; ``words`` is ``words_of`` the same buffer. Ends below ``MARGIN`` are odd."""
-    safe = ends >= MARGIN
-    stops = np.where(safe, ends, MARGIN)
+    near = ends < MARGIN if len(ends) and ends.min() < MARGIN else None
+    stops = ends if near is None else np.maximum(ends, MARGIN)
     timed = octets[stops - (_TIMESTAMP_DIGITS + 1)] == 0x20
     timed &= stops - starts > _TIMESTAMP_DIGITS + 1
-    stops_of_value = np.where(timed, stops - (_TIMESTAMP_DIGITS + 1), stops)
+    stops_of_value = stops - timed * (_TIMESTAMP_DIGITS + 1)
     values, good = _digits(words, stops_of_value, stops_of_value - starts)
-    good &= safe
+    if near is not None:
+        good &= ~near
     times = np.full(len(starts), NO_TIME, np.int64)
     if timed.all():
         stamps, right = _stamps(words, stops)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,8 +44,6 @@ from receivers.tables import Tables
 from receivers.targets import UP, TargetBook, TargetKey, target_key
 from receivers.text import Sample
 from receivers.types import TypeBook, strip_type_labels
-
-__all__ = ["Limits", "Scrape", "TooMuch"]
 
 _MS = 10**6  # ns
 _LATEST_MS = (2**63 - 1) // _MS
@@ -334,21 +333,19 @@ class Scrape:
         self._tables.hold([slot for slot in slots if self.columns.fate[slot] == POINTS] + sorted(older))
 
     def _key(self, slot: int) -> Key:
-        key = self._keys[slot]
-        if key is None:
-            raise LookupError(f"slot {slot} stands for no series")
-        return key
+        return cast(Key, self._keys[slot])  # of a slot in use
 
     def _target_numbers(self, slots: list[int]) -> list[int]:
-        """Return the numbers of the slots' targets; each set of labels is looked at once."""
+        """Return the numbers of the slots' targets, and watch their ``up``; each set of labels is looked at once."""
         by_labels: dict[Labels, int] = {}
         numbers = []
         for slot in slots:
-            base = self._key(slot)[1]
-            number = by_labels.get(base)
-            if number is None:
-                number = by_labels[base] = self.targets.number(target_key(base.flat))
-            numbers.append(number)
+            name, base, _ = self._key(slot)
+            if base not in by_labels:
+                by_labels[base] = self.targets.number(target_key(base.flat))
+            if name == UP:
+                self.targets.watch(target_key(base.flat), slot)
+            numbers.append(by_labels[base])
         return numbers
 
     def _identify(self, key: Key, family: Family, number: int) -> Series:
@@ -366,10 +363,6 @@ class Scrape:
         columns.fate[slots] = [UNSUPPORTED if kind == "gaugehistogram" else POINTS for kind in kinds]
         columns.target[slots] = targets
         columns.head[slots] = slots
-        for slot in slots:
-            name, base, _ = self._key(slot)
-            if name == UP:
-                self.targets.watch(target_key(base.flat), slot)
 
     def _join(self, whole: Whole, parts: list[tuple[int, Part]]) -> set[int]:
         """Let one slot speak for a whole: its count, else its first part. Return the slots that belonged to it before."""

@@ -139,13 +139,13 @@ class PageReader:
     def feed(self, data: bytes) -> None:
         """Read the whole lines of ``data``, which may begin and end anywhere; about 1 MiB at a time is cheapest."""
         self._bytes += len(data)
-        end = data.rfind(b"\n") + 1
-        if end:
-            whole = data if end == len(data) else data[:end]
-            self._read(b"".join((_PAD, *self._tail, whole)))
-            self._tail.clear()
-        if end < len(data):
-            self._tail.append(data[end:])
+        if b"\n" not in data:
+            self._tail += [data] if data else []
+            return
+        piece = b"".join((_PAD, *self._tail, data))
+        end = piece.rfind(b"\n") + 1
+        self._tail = [piece[end:]] if end < len(piece) else []
+        self._read(piece, end)
 
     def finish(self) -> Page:
         """Return the page. Raises BadPage where its last line has no end: the page was cut short."""
@@ -169,8 +169,8 @@ class PageReader:
         """Forget what only this page has taught."""
         self._skeleton._forget(self._learned)
 
-    def _read(self, piece: bytes) -> None:
-        octets = np.frombuffer(piece, np.uint8)
+    def _read(self, piece: bytes, end: int) -> None:
+        octets = np.frombuffer(piece, np.uint8, end)
         ends = np.flatnonzero(octets == 0x0A)
         starts = ends[MARGIN - 1 : -1] + 1  # the pad's line ends come first
         ends = ends[MARGIN:]

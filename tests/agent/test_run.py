@@ -361,11 +361,6 @@ async def test_once_refuses_receivers_that_do_not_poll(capsys: pytest.CaptureFix
     assert "receivers.r: cannot be run once" in capsys.readouterr().err
 
 
-async def test_a_wrong_admin_address_is_a_mistake_in_the_file(capsys: pytest.CaptureFixture[str]) -> None:
-    assert await main(config(admin="nonsense")) == 78
-    assert "agent.admin: not an address" in capsys.readouterr().err
-
-
 # -- the admin port ----------------------------------------------------------------------------------------------
 
 

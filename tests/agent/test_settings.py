@@ -148,3 +148,14 @@ def test_settings_are_strict_closed_frozen_and_silent() -> None:
         AgentSettings().admin = "elsewhere"  # type: ignore[misc]
     with pytest.raises(ValidationError):
         PipelineSettings.model_validate({"receivers": [], "exporters": ["a"]})
+
+
+@pytest.mark.parametrize("admin", ["nonsense", "host:", "host:99999", "::1:9464", "[::1]"])
+def test_an_admin_address_must_be_one(admin: str) -> None:
+    with pytest.raises(ValidationError, match="not an address"):
+        AgentSettings(admin=admin)
+
+
+@pytest.mark.parametrize("admin", ["", ":9464", "0.0.0.0:0", "[::1]:9464"])
+def test_admin_addresses(admin: str) -> None:
+    assert AgentSettings(admin=admin).admin == admin
