@@ -9,8 +9,8 @@ _COLLECT = 100_000, 20, 100  # of gc.set_threshold: allocations are many and har
 
 # mallopt(3): a body inflated a megabyte at a time, and columns of as much, are allocated and freed at every poll. At its
 # own bounds the allocator gives that memory back each time, and pays for it in page faults: 1 us a sample and more.
-_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 64 << 20
-_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 32 << 20
+_M_TRIM_THRESHOLD, _TRIM_BYTES = -1, 32 << 20
+_M_MMAP_THRESHOLD, _MMAP_BYTES = -3, 4 << 20
 
 
 def prepare() -> None:

@@ -18,6 +18,7 @@ import agent.wiring
 from agent import run as run_module
 from agent.batch import Batch, Row
 from agent.config import Config, Declared
+from agent.outbox import Outbox
 from agent.plugin import ClosedOutput, ConfigError, Emit, Exporter, Payload, Processor, Receiver, Rejected, Retry
 from agent.run import main, run
 from agent.series import Series
@@ -264,8 +265,11 @@ async def test_samples_counted_but_not_emitted_at_the_stop_are_booked(
     assert balanced(tmp_path / "l.json")["receivers"]["r"]["dropped"]["shutdown"] == 3
 
 
-async def test_a_blocked_receiver_can_be_stopped(autojump_clock: object, nursery: trio.Nursery, tmp_path: Path) -> None:
+async def test_a_blocked_receiver_can_be_stopped(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     full = {"queue": {"max_bytes": "1B", "on_full": "block"}, "batch": {"max_bytes": "1B"}}
+    monkeypatch.setitem(Outbox.__init__.__kwdefaults__, "jitter", lambda _, high: high)  # still waiting when stopped
     dead = sink(*[Retry()] * 3)
     nursery.start_soon(after, 5.2, signal.SIGTERM)
     assert await main(config(Source, dead, outbox=full), ledger_path=tmp_path / "l.json") == 0
