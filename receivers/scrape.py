@@ -1,8 +1,7 @@
 """From the samples of one complete answer to batches: what is new, what repeats, what is torn, what has ended.
 
-Strategy. Each series has a slot; what is remembered over time are columns by slot (``memory``). An answer is a handful
-of column operations: which timestamps moved, which histograms carry several, which starts go on. What goes out is
-gathered by table (``tables``); identity is worked out for newcomers only.
+Strategy. Each series has a slot; what is remembered over time are columns by slot (``memory``), and an answer is a handful
+of column operations. What goes out is gathered by table (``tables``); identity is worked out for newcomers only.
 
 Rules. A sample whose (series, timestamp) was delivered already is ``repeated``. A histogram or summary whose parts carry
 different timestamps is ``torn``: all of it is dropped, nothing is mixed. A series whose timestamp does not move for
@@ -17,7 +16,6 @@ from collections.abc import Iterator
 from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
 from ebbtide import (
     STALE_NAN,
@@ -40,7 +38,7 @@ from receivers.limits import Limits, TooMuch
 from receivers.memory import EXPIRED, FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Columns, Slots
 from receivers.numbers import NO_TIME
 from receivers.skeleton import Page, PageReader, Skeleton
-from receivers.tables import Tables
+from receivers.tables import Index, Tables
 from receivers.targets import UP, TargetBook, TargetKey, target_key
 from receivers.text import Sample
 from receivers.types import TypeBook, strip_type_labels
@@ -50,8 +48,7 @@ _LATEST_MS = (2**63 - 1) // _MS
 _FUTURE = 600 * 10**9  # ns: a timestamp so far ahead of our clock is a mistake, and must not make later ones look old
 
 _CUMULATIVE = frozenset(("counter", "histogram", "summary"))
-_COUNTER = frozenset(("counter",))
-_COMPOUND = frozenset(("histogram", "summary"))
+_COUNTERS, _COMPOUND = frozenset(("counter",)), frozenset(("histogram", "summary"))
 _CREATED = "_created"
 
 Key = tuple[str, Labels, tuple[str, ...]]  # name, labels, own label: as they stood on the page
@@ -83,6 +80,7 @@ class Scrape:
         self._keys: list[Key | None] = []  # by slot, as is `_series`
         self._series: list[Series | None] = []
         self._tables = Tables(self.columns, self._series)
+        self._base: Labels | None = None  # of the last line learned
         self._own: dict[tuple[str, ...], tuple[str, ...]] = {}  # shared by the newcomers of one page
         self._newcomers: list[int] = []  # the slots of series that have no identity yet
         self._wholes: dict[Whole, int] = {}  # a histogram or summary -> the slot that speaks for it
@@ -107,16 +105,18 @@ class Scrape:
 
     def _learn(self, sample: Sample) -> int:
         rest, own = split_own(sample.name, sample.labels)
-        key = (sample.name, Labels.of(rest), self._own.setdefault(own, own))
+        base = self._base
+        if base is None or base.flat != rest:  # the buckets of a histogram mostly come one after the other
+            base = self._base = Labels.of(rest)
+        key = (sample.name, base, self._own.setdefault(own, own))
         slot = self._slot_of.get(key)
         if slot is None:
             if self.limits.apply:
                 self.limits.check(sample)
             slot = self._slot_of[key] = self.columns.allocate()
             if slot >= len(self._keys):
-                more = self.columns.size - len(self._keys)
-                self._keys += [None] * more
-                self._series += [None] * more
+                self._keys += [None] * (self.columns.size - len(self._keys))
+                self._series += [None] * (self.columns.size - len(self._series))
             self._keys[slot] = key
             self._newcomers.append(slot)
         return slot
@@ -265,7 +265,7 @@ class Scrape:
         self._forget(absent)
         return batches
 
-    def _stale(self, slots: npt.NDArray[np.intp], now: int) -> list[Batch]:
+    def _stale(self, slots: Index, now: int) -> list[Batch]:
         """One stale point for each of these slots, whose streams end with it."""
         if not len(slots):
             return []
@@ -277,7 +277,7 @@ class Scrape:
         columns.start[slots] = 0
         return [Batch(table, np.full(len(slots), STALE_NAN), times, began, np.ones(len(slots), np.bool_))]
 
-    def _forget(self, slots: npt.NDArray[np.intp]) -> None:
+    def _forget(self, slots: Index) -> None:
         gone = set(slots.tolist())
         if not gone:
             return
@@ -392,7 +392,7 @@ class Scrape:
                 self._created[slot] = dated
 
     def _dated_by(self, name: str, base: Labels) -> int | None:
-        for candidate, kinds in ((name + "_total", _COUNTER), (name, _COUNTER), (name + "_count", _COMPOUND)):
+        for candidate, kinds in ((name + "_total", _COUNTERS), (name, _COUNTERS), (name + "_count", _COMPOUND)):
             slot = self._slot_of.get((candidate, base, ()))
             series = None if slot is None else self._series[slot]
             if series is not None and series.family.kind in kinds:

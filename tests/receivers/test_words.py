@@ -67,3 +67,22 @@ def test_words_say_what_the_careful_parser_says(lines: list[bytes]) -> None:
 )
 def test_plain_fields(field: bytes, expected: tuple[float, int | None] | None) -> None:
     assert plain_field(field) == expected
+
+
+BUCKETS = st.builds(
+    lambda name, before, bound, behind, tail: f'{name}{{{before}le="{bound}"{behind}}} {tail}'.encode(),
+    st.sampled_from(["h_bucket", "g_bucket"]),
+    st.sampled_from(["", 'a="1",', 'file="le",', 'z="le",']),
+    st.sampled_from(["1", "+Inf", "", "0.5", "\\\\", "é", '1",b="2']),
+    st.sampled_from(["", ',m="le"', ',le="2"', ","]),
+    st.sampled_from(["1", "2.5 1795362155542", "NaN", " 1", "x"]),
+)
+
+
+@settings(max_examples=500)
+@given(st.lists(BUCKETS | LINES, max_size=10))
+@example([b'h_bucket{le="1"} 1', b'h_bucket{le="\xff"} 1', b'h_bucket{le="2"} 1', b'h_bucket{le="2",a="1"} 1'])
+def test_buckets_that_follow_each_other_say_what_they_say_alone(lines: list[bytes]) -> None:
+    words = Words()
+    for line in lines:
+        assert repr(result(words.sample, line)) == repr(result(parse_sample, line))
