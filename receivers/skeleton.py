@@ -235,7 +235,7 @@ class PageReader:
         guess = line + b"\n" if line[:1] in (b"#", b"") else line[: (line.rfind(b"} ") + 1 or line.find(b" ")) + 1]
         entry = self._skeleton._entry_of.get(guess)
         if entry is None:
-            entry = self._learn(line, row)
+            entry = self._learn(line, guess, row)
             if entry < 0:
                 return entry
         place = int(self._skeleton._place[entry])
@@ -243,7 +243,7 @@ class PageReader:
             self._at = place + 1
         return entry
 
-    def _learn(self, line: bytes, row: int) -> int:
+    def _learn(self, line: bytes, guess: bytes, row: int) -> int:
         """Return the entry of a line that only the careful parser can tell; -1 for a bad one that is to be skipped."""
         text = line.lstrip(b" \t")
         try:
@@ -254,7 +254,8 @@ class PageReader:
         except BadLine as error:
             self._bad(line, row, error)
             return -1
-        return self._entry(line[: sample.value_at], sample)
+        # The guess is mostly right, and its hash is known by now.
+        return self._entry(guess if len(guess) == sample.value_at else line[: sample.value_at], sample)
 
     def _entry(self, key: bytes, sample: Sample | None) -> int:
         skeleton = self._skeleton
