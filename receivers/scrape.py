@@ -21,7 +21,6 @@ from ebbtide import (
     STALE_NAN,
     Batch,
     Bools,
-    Family,
     Floats,
     Ints,
     Labels,
@@ -50,6 +49,7 @@ _FUTURE = 600 * 10**9  # ns: a timestamp so far ahead of our clock is a mistake,
 _CUMULATIVE = frozenset(("counter", "histogram", "summary"))
 _COUNTERS, _COMPOUND = frozenset(("counter",)), frozenset(("histogram", "summary"))
 _CREATED = "_created"
+_MAY_BE_FOLDED = (_CREATED, "target_info", "otel_scope_info")
 
 Key = tuple[str, Labels, tuple[str, ...]]  # name, labels, own label: as they stood on the page
 Whole = tuple[str, Labels, tuple[str, str, str]]  # name, labels, family's identity
@@ -318,41 +318,38 @@ class Scrape:
         slots, self._newcomers, self._own = self._newcomers, [], {}
         if not slots:
             return
-        numbers = self._target_numbers(slots)
-        heads = ((key[0], join_own(key[1].flat, key[2])) for key in map(self._key, slots))
+        keys = [self._key(slot) for slot in slots]
+        whose = self._whose(slots, keys)
+        heads = ((name, join_own(base.flat, own)) for name, base, own in keys)
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
-        for slot, number, family in zip(slots, numbers, self.types.decide(heads), strict=True):
-            series = self._series[slot] = self._identify(self._key(slot), family, number)
+        for slot, (name, _, own), (number, base), family in zip(
+            slots, keys, whose, self.types.decide(heads), strict=True
+        ):
+            series = Series.parts_of(name, base, own, family, target=self.targets.at(number))
+            self._series[slot] = series
             if family.kind in _COMPOUND and (part := part_of(series)) is not None:
-                wholes[part.name, part.base, family.identity].append((slot, part))
-        self._enter(slots, numbers)
+                wholes[part.name, base, family.identity].append((slot, part))
+        self._enter(slots, [number for number, _ in whose])
         older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(slots)
         self._tables.withdraw(older)
-        for slot in slots:
-            self._mark_folded(slot)
+        for slot, (name, base, own) in zip(slots, keys, strict=True):
+            if not own and name.endswith(_MAY_BE_FOLDED):
+                self._mark_folded(slot, name, base)
         self._tables.hold([slot for slot in slots if self.columns.fate[slot] == POINTS] + sorted(older))
 
     def _key(self, slot: int) -> Key:
         return cast(Key, self._keys[slot])  # of a slot in use
 
-    def _target_numbers(self, slots: list[int]) -> list[int]:
-        """Return the numbers of the slots' targets, and watch their ``up``; each set of labels is looked at once."""
-        by_labels: dict[Labels, int] = {}
-        numbers = []
-        for slot in slots:
-            name, base, _ = self._key(slot)
+    def _whose(self, slots: list[int], keys: list[Key]) -> list[tuple[int, Labels]]:
+        """Return the number of each slot's target, and its labels without what says the type; watch the ``up`` of targets."""
+        by_labels: dict[Labels, tuple[int, Labels]] = {}
+        for slot, (name, base, _) in zip(slots, keys, strict=True):
             if base not in by_labels:
-                by_labels[base] = self.targets.number(target_key(base.flat))
+                number = self.targets.number(target_key(base.flat))
+                by_labels[base] = number, Labels.of(strip_type_labels(base.flat))
             if name == UP:
                 self.targets.watch(target_key(base.flat), slot)
-            numbers.append(by_labels[base])
-        return numbers
-
-    def _identify(self, key: Key, family: Family, number: int) -> Series:
-        name, base, own = key
-        if "__type__" in base.flat or "__unit__" in base.flat:
-            base = Labels.of(strip_type_labels(base.flat))
-        return Series.parts_of(name, base, own, family, target=self.targets.at(number))
+        return [by_labels[base] for _, base, _ in keys]
 
     def _enter(self, slots: list[int], targets: list[int]) -> None:
         """Enter what follows from identity into the columns."""
@@ -379,17 +376,14 @@ class Scrape:
         self._wholes[whole] = speaker
         return older
 
-    def _mark_folded(self, slot: int) -> None:
+    def _mark_folded(self, slot: int, name: str, base: Labels) -> None:
         """``x_created`` of a known x dates x's stream and is no series of its own; nor are the info lines about OTel."""
-        name, base, own = self._key(slot)
         if name in ("target_info", "otel_scope_info"):
             self.columns.fate[slot] = FOLDED
-        elif name.endswith(_CREATED) and not own:
-            dated = self._dated_by(name.removesuffix(_CREATED), base)
-            if dated is not None:
-                self.columns.fate[slot] = FOLDED
-                self.columns.value[slot] = 0.0
-                self._created[slot] = dated
+        elif name.endswith(_CREATED) and (dated := self._dated_by(name.removesuffix(_CREATED), base)) is not None:
+            self.columns.fate[slot] = FOLDED
+            self.columns.value[slot] = 0.0
+            self._created[slot] = dated
 
     def _dated_by(self, name: str, base: Labels) -> int | None:
         for candidate, kinds in ((name + "_total", _COUNTERS), (name, _COUNTERS), (name + "_count", _COMPOUND)):
