@@ -26,9 +26,9 @@ COMPONENTS = (
               ("io.linkerd.proxy.destination.Destination/Get", "io.linkerd.proxy.destination.Destination/GetProfile")),
     Component("sp-validator", "10.42.9.3:9997", 22),
     Component("policy", "10.42.9.3:9990", 0),
-    Component("proxy-injector", "10.42.9.4:9995", 38, "pods"),
-    Component("metrics-api", "10.42.9.5:9995", 41, "pods", ("linkerd2.viz.Api/StatSummary",)),
-    Component("tap", "10.42.9.6:9998", 36, "pods"),
+    Component("proxy-injector", "10.42.9.4:9995", 38, "pod"),
+    Component("metrics-api", "10.42.9.5:9995", 41, "pod", ("linkerd2.viz.Api/StatSummary",)),
+    Component("tap", "10.42.9.6:9998", 36, "pod"),
     Component("tap-injector", "10.42.9.7:9995", 21),
     Component("web", "10.42.9.8:9994", 26),
     Component("prometheus", "10.42.9.9:9090", 64),
@@ -46,9 +46,8 @@ go_threads|gauge|Number of OS threads created.
 grpc_server_handled_total|counter|Total number of RPCs completed on the server, regardless of success or failure.
 grpc_server_started_total|counter|Total number of RPCs started on the server.
 issuer_cert_ttl_seconds|gauge|The remaining seconds until the issuer certificate expires.
-endpoints_cache_size|gauge|Number of items in the endpoints cache.
-endpoints_informer_lag_seconds|summary|The amount of time between when an Endpoints resource is updated and when an informer observes it
-pods_cache_size|gauge|Number of items in the pods cache.
+endpoints_cache_size|gauge|Number of items in the client-go endpoints cache
+pod_cache_size|gauge|Number of items in the client-go pod cache
 process_cpu_seconds_total|counter|Total user and system CPU time spent in seconds.
 process_max_fds|gauge|Maximum number of open file descriptors.
 process_open_fds|gauge|Number of open file descriptors.
@@ -100,8 +99,6 @@ def add_controller(form: Form, component: Component, process: Process) -> None:
         add("issuer_cert_ttl_seconds", -1.0, 3.1e7, driver=uptime, whole=False)
     if component.cache:
         add(f"{component.cache}_cache_size", 2.0, 14.0, driver=wave)
-    if component.name == "destination":
-        summarise("endpoints_informer_lag_seconds", 0.02, 0.31)
     if component.name == "prometheus":
         summarise("prometheus_target_interval_length_seconds", 1.2, 10.0)
         add("prometheus_tsdb_head_series", 300.0, 21000.0, driver=wave)

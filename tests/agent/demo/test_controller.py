@@ -20,7 +20,7 @@ def test_a_go_page_is_plain_text_with_a_summary(mesh: Mesh, origin: float, read_
 
 def test_quantiles_rise(mesh: Mesh, origin: float, read_page) -> None:
     target = next(target for target in mesh.targets if target.name == "destination")
-    samples = read_page((mesh.page(target, origin) or b"").decode())["endpoints_informer_lag_seconds"].samples
+    samples = read_page((mesh.page(target, origin) or b"").decode())["go_gc_duration_seconds"].samples
     quantiles = [float(number) for _, _, number in samples[:5]]
     assert quantiles == sorted(quantiles)
 
