@@ -19,7 +19,7 @@ from agent.identity import (
     split_own,
 )
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
-from agent.parts import Part, part_of
+from agent.parts import Part, number_of, part_of
 from agent.plugin import (
     ClosedOutput,
     ConfigError,
@@ -108,6 +108,7 @@ __all__ = [
     "files_stamp",
     "flatten",
     "join_own",
+    "number_of",
     "option",
     "part_of",
     "reason",

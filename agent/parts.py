@@ -39,11 +39,16 @@ def part_of(series: Series) -> Part | None:
 def _numbered(name: str, series: Series, label: str, role: Literal["bucket", "quantile"]) -> Part | None:
     if not series.own or series.own[0] != label:
         return None
-    text = series.own[1]
+    number = number_of(series.own[1])
+    return None if number is None else Part(name, series.base, role, number)
+
+
+def number_of(text: str) -> float | None:
+    """Read the number in an ``le`` or ``quantile``; None for what is none to Prometheus, and for NaN, which bounds nothing."""
     if "_" in text or text.strip() != text:  # numbers to Python, not to Prometheus
         return None
     try:
         number = float(text)
     except ValueError:
         return None
-    return None if math.isnan(number) else Part(name, series.base, role, number)
+    return None if math.isnan(number) else number

@@ -26,11 +26,10 @@ of a histogram share one ``Family``: the first part's, whichever source speaks f
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from ebbtide import Family, Kind
+from ebbtide import Family, Kind, number_of
 from receivers.exposition import kind_of
 from receivers.linkerd_table import LINKERD_FAMILIES, Entry
 
@@ -247,7 +246,7 @@ def _head(name: str, flat: tuple[str, ...]) -> tuple[str, str, str, str, str]:
     names = flat[::2]
     job = flat[2 * names.index("job") + 1] if "job" in names else ""
     label = "le" if name.endswith("_bucket") else "quantile"
-    role = label if label in names and _is_number(flat[2 * names.index(label) + 1]) else ""
+    role = label if label in names and number_of(flat[2 * names.index(label) + 1]) is not None else ""
     type_word = unit_word = ""
     if names and names[0] < "a":  # names are sorted: without one below "a" there is none that begins with "_"
         type_word = flat[2 * names.index(_TYPE_LABEL) + 1] if _TYPE_LABEL in names else ""
@@ -257,15 +256,6 @@ def _head(name: str, flat: tuple[str, ...]) -> tuple[str, str, str, str, str]:
 
 def _partners_last(head: tuple[str, ...]) -> bool:
     return not head[2]
-
-
-def _is_number(text: str) -> bool:
-    if "_" in text or text.strip() != text:  # numbers to Python, not to Prometheus
-        return False
-    try:
-        return not math.isnan(float(text))
-    except ValueError:
-        return False
 
 
 def _cut(name: str) -> tuple[str, str]:
