@@ -126,11 +126,17 @@ async def _run_agent(options: DemoOptions, urls: Urls) -> int:
 
     environment = {**os.environ, "LINKERD_PROMETHEUS_URL": urls.prometheus}
     loaded = config.load(options.file or default_file(), environment)
+    admin = on_a_free_port(loaded.agent).admin
+
+    def placed(read: config.Config) -> config.Config:
+        """Keep the admin port where it is, unless the file has come to name another."""
+        same = read.agent.admin == loaded.agent.admin
+        return replace(read, agent=read.agent.model_copy(update={"admin": admin})) if same else read
+
     log.setup(loaded.agent.log_level, loaded.agent.log_format)
     for warning in loaded.warnings:
         logging.getLogger("ebbtide").warning("%s", warning)
-    status: int = await run.main(replace(loaded, agent=on_a_free_port(loaded.agent)))
-    return status
+    return await run.main(placed(loaded), read=lambda path: placed(config.load(path, environment)))
 
 
 def on_a_free_port(settings: AgentSettings) -> AgentSettings:

@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 
 from agent.demo.answers import federate_text, matrix_json, vector_json
 from agent.demo.mesh import Mesh, Target
-from agent.demo.selector import Selector, SelectorError, parse_selector
+from agent.demo.query import parse_query
 from agent.demo.storage import LOOKBACK_MS, Samples, Selection, Storage
 from agent.httpserver import Request, Response
 from agent.inflate import fast_zlib
+from agent.selectors import Selector, SelectorError, parse_selector
 
 MAX_SAMPLES = 50_000_000
 """Samples one query may load (``query.max-samples``)."""
@@ -90,7 +91,7 @@ class DemoApi:
 
     def _federate(self, request: Request) -> Response:
         try:
-            selectors = tuple(_instant(text) for key, text in request.query if key == "match[]")
+            selectors = tuple(parse_selector(text) for key, text in request.query if key == "match[]")
         except SelectorError as error:
             return Response(400, f"{error}\n".encode(), headers=(("X-Content-Type-Options", "nosniff"),))
         body = b"" if not selectors else federate_text(self.storage, self.storage.select(selectors), self._now_ms())
@@ -100,14 +101,14 @@ class DemoApi:
         parameters = dict(reversed(request.parameters()))
         at_ms = _time_ms(parameters.get("time"), self._now_ms())
         try:
-            selector = parse_selector(parameters.get("query", ""))
+            query = parse_query(parameters.get("query", ""))
         except SelectorError as error:
             raise BadQueryError(400, "bad_data", f'invalid parameter "query": {error}') from error
-        selection = self.storage.select((Selector(selector.matchers),))
-        if selector.range_ms is None:
+        selection = self.storage.select((query.selector,))
+        if query.range_ms is None:
             data = vector_json(selection, self._newest(selection, at_ms), at_ms)
         else:
-            data = matrix_json(selection, self._window(selection, at_ms - selector.range_ms, at_ms))
+            data = matrix_json(selection, self._window(selection, at_ms - query.range_ms, at_ms))
         return Response(200, f'{{"status":"success","data":{data}}}'.encode(), _JSON_TYPE)
 
     def _newest(self, selection: Selection, at_ms: int) -> Samples:
@@ -185,16 +186,9 @@ class DemoApi:
                       "buildDate": "", "goVersion": ""})  # fmt: skip
 
 
-def _instant(text: str) -> Selector:
-    selector = parse_selector(text)
-    if selector.range_ms is not None:
-        raise SelectorError(0, "a range is not allowed here")
-    return selector
-
-
 def _parameter_selector(name: str, text: str) -> Selector | None:
     try:
-        return _instant(text) if text else None
+        return parse_selector(text) if text else None
     except SelectorError as error:
         raise BadQueryError(400, "bad_data", f'invalid parameter "{name}": {error}') from error
 

@@ -17,8 +17,8 @@ import numpy as np
 
 from agent.demo.form import Block
 from agent.demo.mesh import Mesh, Target
-from agent.demo.selector import Matcher, Selector
 from agent.demo.traffic import Bools, Floats, Indices
+from agent.selectors import Matcher, Selector
 
 LOOKBACK_MS = 300_000
 """How old the newest sample of a series may be (Prometheus' default lookback delta)."""

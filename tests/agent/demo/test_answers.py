@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.demo.answers import federate_number, federate_text, json_number, json_time, matrix_json, vector_json
-from agent.demo.selector import parse_selector
 from agent.demo.storage import Storage
+from agent.selectors import parse_selector
 
 
 @pytest.mark.parametrize(

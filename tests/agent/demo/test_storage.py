@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from agent.demo.mesh import Mesh
-from agent.demo.selector import parse_selector
 from agent.demo.storage import SCRAPE_SERIES, Selection, Storage
+from agent.selectors import parse_selector
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
