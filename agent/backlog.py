@@ -46,6 +46,7 @@ class Request:
     raw: int
     born: float
     serial: int  # of the newest batch in it
+    sealer: Exporter[Any]
     attempts: int = 0
     whole: bool = False  # cannot be cut any further
 
@@ -58,14 +59,10 @@ class Backlog:
     """The bounded queue before one exporter. ``samples``: all that is held, offers that wait for room included."""
 
     def __init__(self, exporter: Exporter[Any], settings: OutboxSettings, counts: ExporterCounts, log: FoldedLog):
-        self._exporter = exporter
         self._counts = counts
         self._log = log
         self._name = exporter.context.id
-        self.max_bytes = MEMORY_QUEUE_BYTES if settings.queue.max_bytes is None else settings.queue.max_bytes
-        self.max_age = settings.queue.max_age
-        self.linger = settings.batch.linger
-        self.max_request = self.limit = settings.batch.max_bytes
+        self._obey(exporter, settings)
         self.samples = 0
         self.bytes = 0
         self.requests: deque[Request] = deque()
@@ -76,6 +73,20 @@ class Backlog:
         self._pending_serial = 0
         self._serial = 0
         self._taken = 0
+
+    def _obey(self, exporter: Exporter[Any], settings: OutboxSettings) -> None:
+        self._exporter = exporter
+        self.max_bytes = MEMORY_QUEUE_BYTES if settings.queue.max_bytes is None else settings.queue.max_bytes
+        self.max_age = settings.queue.max_age
+        self.linger = settings.batch.linger
+        self.max_request = self.limit = settings.batch.max_bytes
+
+    def take_over(self, exporter: Exporter[Any], settings: OutboxSettings) -> None:
+        """Keep for another exporter of the same type, under its settings, what was kept for the former one."""
+        self.seal()
+        self._obey(exporter, settings)
+        if settings.queue.on_full == "drop_oldest":
+            self.drop_oldest()
 
     # -- in ------------------------------------------------------------------------------------------------------
 
@@ -134,7 +145,8 @@ class Backlog:
 
     def _sealed(self, payload: Payload, born: float, serial: int, whole: bool = False) -> Request:
         body = self._exporter.seal(payload.body)
-        return Request(payload.key, body, payload.points, payload.samples, len(payload.body), born, serial, whole=whole)
+        size, by = len(payload.body), self._exporter
+        return Request(payload.key, body, payload.points, payload.samples, size, born, serial, by, whole=whole)
 
     def _push(self, request: Request) -> None:
         self.requests.append(request)
@@ -218,11 +230,21 @@ class Backlog:
             self.drop(request, "too_large")
 
     def fits(self, request: Request) -> bool:
-        """Tell whether the first request is within the limit learned meanwhile; where not, it is cut and False returned."""
+        """Tell whether the first request is within the limit learned meanwhile; where not, it is cut and False returned.
+
+        One that was sealed by the exporter's predecessor is brought into the form of the present one.
+        """
+        if request.sealer is not self._exporter:
+            self._seal_again(request)
         if request.raw <= self.limit or request.whole:
             return True
         self._replace(request, self._pieces(request, self.limit))
         return False
+
+    def _seal_again(self, request: Request) -> None:
+        body = self._exporter.seal(request.sealer.unseal(request.body))
+        self.bytes += len(body) - len(request.body)
+        request.body, request.sealer = body, self._exporter
 
     def _pieces(self, request: Request, max_bytes: int) -> list[Request]:
         unsealed = replace(request.payload(), body=self._exporter.unseal(request.body))

@@ -62,6 +62,11 @@ class Declared:
     line: int
     given: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    def same_as(self, other: Declared) -> bool:
+        """Whether the other declares the same component, wherever it stands in the file."""
+        mine = (self.id, self.kind, self.cls, self.settings, self.outbox)
+        return mine == (other.id, other.kind, other.cls, other.settings, other.outbox)
+
 
 @dataclass(frozen=True)
 class Config:

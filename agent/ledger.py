@@ -13,7 +13,11 @@ from typing import Any
 
 @dataclass(slots=True)
 class ReceiverCounts:
-    """``samples`` + added = ``out`` + dropped. The receiver counts all but ``out``, which the pipeline does."""
+    """``samples`` + added = ``out`` + dropped. The receiver counts all but ``out``, which the pipeline does.
+
+    Not of the ledger, but read by the self-telemetry: the time that all polls took, and when one last went well
+    (``last_success``, in Unix seconds; 0: never).
+    """
 
     polls: int = 0
     failed_polls: int = 0
@@ -21,6 +25,8 @@ class ReceiverCounts:
     added: Counter[str] = field(default_factory=lambda: Counter(scrape=0, stale=0))
     dropped: Counter[str] = field(default_factory=lambda: Counter(repeated=0, torn=0))
     out: int = 0
+    poll_seconds: float = 0.0
+    last_success: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         """The receiver's entry of the ledger."""
@@ -65,11 +71,32 @@ class ProcessorCounts:
 
 @dataclass(slots=True)
 class PipelineCounts:
-    """What entered a pipeline from its receivers, what each processor did, and what left for its exporters."""
+    """What entered a pipeline from its receivers, what each processor did, and what left for its exporters.
+
+    ``processors`` are those of the chain, in order, then those that a reload removed, whose numbers rest.
+    """
 
     received: int = 0
     out: int = 0
     processors: dict[str, ProcessorCounts] = field(default_factory=dict)
+    _rested: set[str] = field(default_factory=set)
+    _since: dict[str, tuple[int, int]] = field(default_factory=dict)  # in and out, when the chain became what it is
+
+    def chain(self, processors: dict[str, ProcessorCounts], unshown: dict[str, ProcessorCounts]) -> None:
+        """The chain is now made of these, in this order: edges are compared from here on. The last may come to be shown."""
+        known = processors | unshown
+        resting = {name: counts for name, counts in self.processors.items() if name not in known}
+        shown = {name: counts for name, counts in unshown.items() if name in self.processors}
+        self.processors = processors | shown | resting
+        self._rested = set(resting)
+        self._since = {name: (counts.received, counts.out) for name, counts in known.items()}
+        self._since[""] = (self.received, self.out)
+
+    def show(self, name: str, counts: ProcessorCounts) -> None:
+        """Put a processor that was not shown so far at the end of the chain."""
+        if name not in self.processors:
+            resting = {other: self.processors.pop(other) for other in self._rested}
+            self.processors |= {name: counts} | resting
 
     def as_dict(self) -> dict[str, Any]:
         """The pipeline's entry of the ledger."""
@@ -78,18 +105,23 @@ class PipelineCounts:
 
     def imbalance(self) -> int:
         """Samples that went nowhere between two processors: 0."""
-        edge, off = self.received, 0
-        for counts in self.processors.values():
-            off += abs(edge - counts.received) + abs(counts.imbalance())
-            edge = counts.out
-        return off + abs(edge - self.out)
+        off = sum(abs(counts.imbalance()) for counts in self.processors.values())
+        received, out = self._since.get("", (0, 0))
+        edge = self.received - received
+        for name, counts in self.processors.items():
+            if name not in self._rested:
+                since_in, since_out = self._since.get(name, (0, 0))
+                off += abs(edge - (counts.received - since_in))
+                edge = counts.out - since_out
+        return off + abs(edge - (self.out - out))
 
 
 @dataclass(slots=True)
 class ExporterCounts:
     """``received`` + ``restored`` = ``sent`` + held + dropped; ``points_sent`` and ``rejected_points`` in OTLP points.
 
-    ``held`` is asked of the outbox, which knows what it holds, in flight included.
+    ``held`` is asked of those who hold: the outbox, in flight included, and one that a reload replaced while it drains.
+    ``send_seconds`` and ``last_success`` are the self-telemetry's, as with receivers.
     """
 
     received: int = 0
@@ -100,7 +132,13 @@ class ExporterCounts:
     rejected_points: int = 0
     retries: int = 0
     requests: int = 0
-    held: Callable[[], int] = int
+    holders: list[Callable[[], int]] = field(default_factory=list)
+    send_seconds: float = 0.0
+    last_success: float = 0.0
+
+    def held(self) -> int:
+        """Samples that wait or are in flight."""
+        return sum(holder() for holder in self.holders)
 
     def as_dict(self) -> dict[str, Any]:
         """The exporter's entry of the ledger."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import Mapping
 
 import trio
@@ -25,6 +26,11 @@ def notify(state: str, env: Mapping[str, str] = os.environ) -> None:
             datagrams.send(state.encode())
     except OSError as error:
         logger.warning("cannot tell the service manager %s: %s", state, error)
+
+
+def reloading(env: Mapping[str, str] = os.environ) -> None:
+    """Say that a reload begins; ``READY=1`` says that it is over. Source: systemd.service(5), Type=notify-reload."""
+    notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}", env)
 
 
 def watchdog_interval(env: Mapping[str, str] = os.environ) -> float | None:

@@ -5,15 +5,20 @@ to do: a request whose turn it is, the end of a linger, of a back-off or of a li
 front is tried until it is taken, refused for good, or too old, so that order survives every failure. The back-off
 belongs to the destination, not to a request: where the queue drops the front one, the next one waits as long.
 
-Taking custody is never interrupted: an offer that waits for room ("block") is shielded from cancellation, and is let
-in over the bound once the agent stops, because its bytes are in memory anyway and can still be sent.
+Taking custody is never interrupted: what waits for room ("block") is shielded from cancellation, and is let in over the
+bound once the agent stops, because its bytes are in memory anyway and can still be sent.
+
+A reload gives an outbox another exporter of the same type between two attempts: ``pause``, ``take_over``, ``resume``.
+What is queued stays queued, and is brought into the new exporter's form when its turn comes.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import trio
@@ -24,6 +29,7 @@ from agent.folded import FoldedLog
 from agent.ledger import ExporterCounts
 from agent.plugin import ClosedOutput, Exporter, Payload, Rejected, Retry, TooLarge
 from agent.settings import OutboxSettings
+from agent.tracing import span
 
 logger = logging.getLogger("ebbtide.outbox")
 
@@ -49,7 +55,7 @@ class Outbox:
         self._counts = counts
         self._retry = settings.retry
         self._jitter = jitter
-        self._log = FoldedLog(logger, trio.current_time)
+        self._log = FoldedLog(logger, trio.current_time, f"exporters.{self.name}")
         self._backlog = Backlog(exporter, settings, counts, self._log)
         self._work = trio.lowlevel.ParkingLot()  # the sender, until there is something to do
         self._room = trio.lowlevel.ParkingLot()  # offers, until there is room
@@ -60,7 +66,10 @@ class Outbox:
         self._backoff = 0.0
         self._not_before = 0.0
         self._failures = 0
-        counts.held = self.held
+        self._paused = False
+        self._attempting = trio.CancelScope()
+        self._landed = trio.lowlevel.ParkingLot()  # who waits for the end of an attempt
+        counts.holders.append(self.held)
 
     def held(self) -> int:
         """Samples in custody: waiting for room, pending, queued and in flight."""
@@ -71,18 +80,31 @@ class Outbox:
         """Bytes pending and sealed."""
         return self._backlog.bytes
 
+    @property
+    def max_bytes(self) -> int:
+        """The bound of ``bytes``."""
+        return self._backlog.max_bytes
+
+    @property
+    def oldest(self) -> float:
+        """When what waits longest came in, in trio's time; infinity where nothing waits."""
+        return self._backlog.expires - self._backlog.max_age
+
     # -- custody -------------------------------------------------------------------------------------------------
 
     def put(self, batch: Batch) -> None:
         """Take custody at once; where the queue is full, its oldest requests are dropped as ``overflow``."""
-        for payload in self._encoded(batch):
+        for payload in self.take(batch):
             self._backlog.add(payload, trio.current_time())
         self._backlog.drop_oldest()
         self._work.unpark_all()
 
     async def offer(self, batch: Batch) -> None:
-        """Take custody once there is room. Not interrupted by cancellation: see the strategy above."""
-        payloads = self._encoded(batch)
+        """Take custody at once, and return when there is room. Not interrupted by cancellation: see the strategy above."""
+        await self.admit(self.take(batch))
+
+    async def admit(self, payloads: list[Payload]) -> None:
+        """Let in what was taken, as there is room."""
         with trio.CancelScope(shield=True):
             async with self._turn:
                 for payload in payloads:
@@ -91,7 +113,8 @@ class Outbox:
                         self._backlog.add(payload, trio.current_time())
                     self._work.unpark_all()
 
-    def _encoded(self, batch: Batch) -> list[Payload]:
+    def take(self, batch: Batch) -> list[Payload]:
+        """Take custody of a batch that ``admit`` is to let in."""
         if self.output_closed:
             self._backlog.refuse(batch, "closed")
             return []
@@ -118,6 +141,32 @@ class Outbox:
         self._backlog.drop_all(reason)
         self._room.unpark_all()
 
+    # -- another exporter -----------------------------------------------------------------------------------------
+
+    async def pause(self, seconds: float) -> None:
+        """Begin no further attempt; an attempt under way may take so long, then it is broken off, to be made again."""
+        self._paused = True
+        with trio.move_on_after(seconds):
+            while self._backlog.flying:
+                await self._landed.park()
+        self._attempting.cancel()
+        while self._backlog.flying:
+            await self._landed.park()
+
+    def take_over(self, exporter: Exporter[Any], settings: OutboxSettings) -> None:
+        """Send by this exporter, of the same type, from now on. Only while paused."""
+        self.blocks = settings.queue.on_full == "block"
+        self._exporter = exporter
+        self._retry = settings.retry
+        self._backlog.take_over(exporter, settings)
+        self._backoff, self._not_before = 0.0, 0.0
+
+    def resume(self) -> None:
+        """Go on sending."""
+        self._paused = False
+        self._room.unpark_all()
+        self._work.unpark_all()
+
     # -- delivery ------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
@@ -139,12 +188,12 @@ class Outbox:
             if not backlog.requests and (self._closing or now >= backlog.linger_ends):
                 backlog.seal()
             self._tell_room()
-            if backlog.requests and now >= self._not_before:
+            if backlog.requests and now >= self._not_before and not self._paused:
                 return backlog.requests[0]
-            if self._closing and not backlog.requests:
+            if self._closing and not backlog.requests and not backlog.samples:
                 return None
             resumes = self._not_before if backlog.requests else backlog.linger_ends
-            with trio.move_on_at(min(resumes, backlog.expires)):
+            with trio.move_on_at(min(math.inf if self._paused else resumes, backlog.expires)):
                 await self._work.park()
 
     def _tell_room(self) -> None:
@@ -176,22 +225,36 @@ class Outbox:
         self._backlog.flying = True
         too_large = False
         try:
-            await self._exporter.send(request.payload())
+            with trio.CancelScope() as self._attempting, self._measured(request):
+                await self._exporter.send(request.payload())
         except TooLarge:
             too_large = True
         finally:
             self._backlog.flying = False
+            self._landed.unpark_all()
         if too_large:
             self._backlog.halve(request)
-        else:
+        elif not self._attempting.cancelled_caught:
             self._backlog.sent(request)
             self._answered()
+
+    @contextmanager
+    def _measured(self, request: Request) -> Iterator[None]:
+        """An attempt for the self-telemetry: as a span, and with how long it took and when it last went well."""
+        counts, began = self._counts, trio.current_time()
+        size, attempt = len(request.body), request.attempts
+        try:
+            with span("send", "client", exporter=self.name, samples=request.samples, points=request.points,
+                      bytes=size, attempt=attempt):  # fmt: skip
+                yield
+            counts.last_success = self._exporter.context.now() / 1e9
+        finally:
+            counts.send_seconds += trio.current_time() - began
 
     def _answered(self) -> None:
         """The destination is there: the next failure waits for the shortest time again."""
         if self._failures:
-            logger.info("exporter %s: sends again after %d failed attempts", self.name, self._failures)
-            self._log.forget("retry")
+            self._log.recovered("retry", "exporter %s: sends again after %d failed attempts", self.name)
         self._failures, self._backoff = 0, 0.0
 
     def _rejected(self, request: Request, error: Rejected) -> None:

@@ -9,7 +9,7 @@ plugin does.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 import trio
@@ -18,7 +18,7 @@ from agent.batch import Batch
 from agent.folded import FoldedLog
 from agent.ledger import PipelineCounts, ProcessorCounts, ReceiverCounts
 from agent.outbox import Outbox
-from agent.plugin import Emit, Processor
+from agent.plugin import Processor
 
 logger = logging.getLogger("ebbtide.pipeline")
 
@@ -32,21 +32,21 @@ class Stage:
     def __init__(self, name: str, processor: Processor[Any], log: FoldedLog):
         self.name = name
         self.counts: ProcessorCounts = processor.counts
-        self._processor = processor
+        self.processor = processor
         self._log = log
 
     @property
     def flushes(self) -> bool:
         """Whether the processor holds rows back."""
-        return type(self._processor).flush is not Processor.flush
+        return type(self.processor).flush is not Processor.flush
 
     def process(self, batch: Batch) -> Batch | None:
         """Pass a batch through the processor."""
-        return self._counted(len(batch), self._processor.process, batch)
+        return self._counted(len(batch), self.processor.process, batch)
 
     def flush(self, now: int) -> Batch | None:
         """Return what the processor held back (``now`` in ns of wall time)."""
-        return self._counted(0, self._processor.flush, now) if self.flushes else None
+        return self._counted(0, self.processor.flush, now) if self.flushes else None
 
     def _counted(self, rows: int, step: Callable[[Any], Batch | None], given: Any) -> Batch | None:
         counts = self.counts
@@ -96,15 +96,32 @@ class Pipeline:
         log = FoldedLog(logger)
         self.counts = counts
         self.outboxes = tuple(outboxes)
+        self.processors = dict(processors)
+        self.default = default
         self._stages = [Stage(name, processor, log) for name, processor in processors]
-        counts.processors.update({stage.name: stage.counts for stage in self._stages})
         self._default = None
         if default is not None:
             name = DEFAULT_PROCESSOR
-            while name in counts.processors:  # an id that is taken by a processor of another type
+            while name in self.processors:  # an id that is taken by a processor of another type
                 name += "_default"
             self._default = Stage(name, default, log)
             self._stages.append(self._default)
+
+    def take_place(self) -> None:
+        """From now on this is the pipeline that its line of the ledger speaks of."""
+        unshown = {} if self._default is None else {self._default.name: self._default.counts}
+        configured = {stage.name: stage.counts for stage in self._stages if stage is not self._default}
+        self.counts.chain(configured, unshown)
+
+    def same_as(self, other: Pipeline) -> bool:
+        """Whether the other one is made of the same objects."""
+        mine = (self.counts, [*self.processors.items()], self.default, self.outboxes)
+        return mine == (other.counts, [*other.processors.items()], other.default, other.outboxes)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The processors in order, the default among them: for who wants to look between them."""
+        return tuple(self._stages)
 
     @property
     def flushes(self) -> bool:
@@ -116,11 +133,14 @@ class Pipeline:
         self.counts.received += len(batch)
         return self._from(0, batch)
 
-    def flush(self, now: int) -> list[Batch]:
-        """Return what processors held back, each passed through those behind it (``now`` in ns of wall time)."""
+    def flush(self, now: int, staying: Collection[Processor[Any]] = ()) -> list[Batch]:
+        """Return what processors held back, each passed through those behind it (``now`` in ns of wall time).
+
+        Those that are ``staying`` in the chain that follows this one are not asked.
+        """
         flushed = []
         for position, stage in enumerate(self._stages):
-            held = stage.flush(now)
+            held = None if stage.processor in staying else stage.flush(now)
             batch = None if held is None else self._from(position + 1, held)
             if batch is not None:
                 flushed.append(batch)
@@ -139,39 +159,46 @@ class Pipeline:
     def _show_default(self) -> None:
         default = self._default
         if default is not None and default.counts.out != default.counts.received:
-            self.counts.processors[default.name] = default.counts
+            self.counts.show(default.name, default.counts)
 
 
-def emitter(counts: ReceiverCounts, pipelines: Sequence[Pipeline], *, waits: bool = False) -> Emit:
-    """Return the ``emit`` of one receiver: through its pipelines, then into every outbox.
+class Emitter:
+    """The ``emit`` of one receiver: through its pipelines (a reload may exchange them), then into every outbox.
 
     ``waits``: the receiver sees "block" whatever is set. Cancellation does not interrupt it, so that what a receiver
     counted before it emitted arrives; the receiver meets it at its own next checkpoint.
     """
 
-    async def emit(batch: Batch) -> None:
-        if len(batch):
-            counts.out += len(batch)
-            results = [(pipeline, pipeline.run(batch)) for pipeline in pipelines]
-            await deliver(((p, result) for p, result in results if result is not None), waits=waits)
-        await trio.lowlevel.cancel_shielded_checkpoint()
+    def __init__(self, counts: ReceiverCounts, pipelines: Sequence[Pipeline] = (), *, waits: bool = False):
+        self.pipelines = tuple(pipelines)
+        self._counts = counts
+        self._waits = waits
 
-    return emit
+    async def __call__(self, batch: Batch) -> None:
+        """Return once every outbox has custody of the batch."""
+        if len(batch):
+            self._counts.out += len(batch)
+            results = [(pipeline, pipeline.run(batch)) for pipeline in self.pipelines]
+            await deliver(((p, result) for p, result in results if result is not None), waits=self._waits)
+        await trio.lowlevel.cancel_shielded_checkpoint()
 
 
 async def deliver(batches: Iterable[tuple[Pipeline, Batch]], *, waits: bool = False) -> None:
-    """Hand batches to the outboxes of their pipelines: first to those that never wait, then to the others at once."""
+    """Hand batches to the outboxes of their pipelines: at once to those that never wait, then to the others together.
+
+    All have custody before anything is awaited, so that an outbox that closes meanwhile knows what it still has to send.
+    """
     waiting = []
     for pipeline, batch in batches:
         for outbox in pipeline.outboxes:
             if waits or outbox.blocks:
-                waiting.append((outbox, batch))
+                waiting.append((outbox, outbox.take(batch)))
             else:
                 outbox.put(batch)
     if len(waiting) == 1:
-        await waiting[0][0].offer(waiting[0][1])
+        await waiting[0][0].admit(waiting[0][1])
     elif waiting:
         with trio.CancelScope(shield=True):
             async with trio.open_nursery() as nursery:
-                for outbox, batch in waiting:
-                    nursery.start_soon(outbox.offer, batch)
+                for outbox, payloads in waiting:
+                    nursery.start_soon(outbox.admit, payloads)

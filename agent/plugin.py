@@ -12,7 +12,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ import trio
 from agent.batch import Batch, Floats, Ints, Row
 from agent.identity import Owner
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
+from agent.recording import Recording
 from agent.series import Series, SeriesTable
 from agent.settings import Settings
 
@@ -104,9 +105,17 @@ class Component(Generic[S]):
         self.settings: S = settings if settings is not None else self.Settings()  # type: ignore[assignment]
         self.context = context or Context(id=type(self).__name__.lower())
 
+    def inherit(self, old: Self) -> None:
+        """Take over what ``old`` remembers, which has stopped: a reload gave this component of the same type other options.
+
+        The ledger's counts, and what an outbox holds, stay whatever is done here.
+        """
+
 
 class Receiver(Component[S], ABC):
-    """Where batches come from."""
+    """Where batches come from. ``waits``: its source can wait, so a full queue is let hold it up whatever is set."""
+
+    waits: ClassVar[bool] = False
 
     @property
     def counts(self) -> ReceiverCounts:
@@ -122,6 +131,21 @@ class Receiver(Component[S], ABC):
     async def once(self, emit: Emit) -> None:
         """Poll exactly once. Receivers that are spoken to, rather than ask, cannot and say so before anything starts."""
         raise ConfigError(f"cannot run {self.context.id} once: it does not poll")
+
+    def leave(self) -> bool:
+        """Asked when a reload replaces or removes the receiver: return from ``run`` once what is under way is emitted.
+
+        Returns whether it will; one that will not, or takes too long, is cancelled.
+        """
+        return False
+
+    async def record(self) -> Recording:
+        """Poll once, and return what was answered instead of emitting it. Raises ReceiveError where the poll is lost."""
+        raise ConfigError(f"cannot record a page of {self.context.id}: receivers of its type save none")
+
+    async def replay(self, recording: Recording, emit: Emit) -> None:
+        """Read a saved poll as if it had just come; opens no connection. Raises ReceiveError where it cannot be read."""
+        raise ConfigError(f"cannot read a saved page with {self.context.id}: receivers of its type take none")
 
     @property
     def polls(self) -> bool:
@@ -169,6 +193,10 @@ class SeriesProcessor(Processor[S]):
     def map_series(self, series: Series) -> Series | None:
         """Return the series under its new identity, or None to drop it."""
 
+    def blame(self, one: Series, other: Series) -> str:
+        """Name the part of the settings that makes two series equal, such as a rule, for the warning; "" for the whole."""
+        return ""
+
     @property
     def owner(self) -> Owner:
         """The key of what is remembered: equal for equal settings, so that a reload loses nothing."""
@@ -207,13 +235,21 @@ class SeriesProcessor(Processor[S]):
         filtered = sum(series is None for series in mapped)
         collided = len(mapped) - filtered - len(first)
         if collided:
-            row, other = next((r, s) for r, s in enumerate(mapped) if s is not None and first[s] != r)
-            self.context.log.warning(
-                "processor %s makes %d series equal to others (first: %s and %s both become %s); the first of each is kept",
-                self.context.id, collided, table.series[first[other]], table.series[row], other,
-            )  # fmt: skip
+            row, both = next((r, s) for r, s in enumerate(mapped) if s is not None and first[s] != r)
+            self._warn_of_collisions(collided, table.series[first[both]], table.series[row], both)
         dropped = tuple((reason, n) for reason, n in ((self.drop_reason, filtered), ("collision", collided)) if n)
         return _Plan(SeriesTable(first), np.fromiter(first.values(), np.intp, len(first)), dropped)
+
+    def _warn_of_collisions(self, rows: int, one: Series, other: Series, both: Series) -> None:
+        """Warn once for each part of the settings that can be blamed; later ones are only counted."""
+        blamed = self.blame(one, other)
+        known: set[str] = self.__dict__.setdefault("_blamed", set())
+        if blamed not in known:
+            known.add(blamed)
+            self.context.log.warning(
+                "processor %s%s makes %d series equal to others (first: %s and %s both become %s); the first of each is kept",
+                self.context.id, f" ({blamed})" if blamed else "", rows, one, other, both,
+            )  # fmt: skip
 
 
 def _is(a: object, b: object) -> bool:
@@ -262,7 +298,10 @@ class RowProcessor(Processor[S]):
 
 
 class Exporter(Component[S], trio.abc.AsyncResource):
-    """Where batches go. ``encode`` makes payloads, an outbox joins and seals them, ``send`` sends one request."""
+    """Where batches go. ``encode`` makes payloads, an outbox joins and seals them, ``send`` sends one request.
+
+    After a reload with other options, what the former exporter of the same type encoded is sealed and sent by the new one.
+    """
 
     @property
     def counts(self) -> ExporterCounts:

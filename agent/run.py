@@ -3,36 +3,43 @@
 Strategy. Nurseries are nested as data flows: sources (receivers) inside senders inside the house (signals, admin port,
 watchdog). Leaving the inner one is the stop: receivers are cancelled or have polled once, processors are flushed,
 outboxes close, and the senders drain under one deadline. Whatever ends the sources, the way out is the same.
+
+SIGHUP reads the file again and applies what has changed (``agent.reload``) while all else flows on.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import trio
 
-from agent import closing, heap
-from agent.config import Config, ConfigErrors
-from agent.ledger import ReceiverCounts
-from agent.notify import keep_watchdog, notify
+from agent import closing, heap, log
+from agent.admin import Admin
+from agent.config import Config, ConfigErrors, load
+from agent.house import CannotOpen, House
+from agent.notify import keep_watchdog, notify, reloading
 from agent.outbox import Outbox
 from agent.pipeline import Pipeline, deliver
-from agent.plugin import Emit, Receiver
-from agent.settings import AgentSettings, parse_address, show_duration
+from agent.plugin import Exporter
+from agent.receiving import Reception
+from agent.reload import Change, Reloads
+from agent.settings import show_duration
+from agent.telemetry import Telemetry
 from agent.wiring import Wiring, wire
 
 logger = logging.getLogger("ebbtide.run")
 
 WELL, FAILED, MISCONFIGURED = 0, 1, 78
 
-FIRST_RESTART, LAST_RESTART = 1.0, 30.0
-"""Seconds before a component with a bug is started again: the first time, and at most."""
+SEND_AGAIN_SECONDS = 1.0
+"""How long an outbox with a bug of its own rests before it sends again."""
 FLUSH_SECONDS = 1.0
 """How often processors that work over time are asked what they hold back."""
 CLOSE_SECONDS = 1.0
@@ -45,72 +52,105 @@ def run(config: Config, *, once: bool = False, ledger_path: Path | None = None) 
     return trio.run(lambda: main(config, once=once, ledger_path=ledger_path))
 
 
-async def main(config: Config, *, once: bool = False, ledger_path: Path | None = None) -> int:
-    """The same, inside a trio loop (of the main thread, for the signals). ``ledger_path`` is written at the end."""
+async def main(
+    config: Config,
+    *,
+    once: bool = False,
+    ledger_path: Path | None = None,
+    read: Callable[[Path], Config] = load,
+) -> int:
+    """The same, inside a trio loop (of the main thread, for the signals). ``ledger_path`` is written at the end.
+
+    ``read`` reads the file again when a reload is asked for.
+    """
     try:
         wiring = wire(config, once=once)
     except ConfigErrors as error:
         print(error, file=sys.stderr)
         return MISCONFIGURED
-    life = Life(wiring, config.agent, once=once)
+    life = Life(wiring, once=once, read=read)
     try:
-        await life.run(None if once else parse_address(config.agent.admin))
+        await life.run()
     finally:
         written = closing.report(wiring.ledger, ledger_path)
     return FAILED if life.failed or not written else closing.status(wiring.ledger, once=once)
 
 
 class Life:
-    """One run of one wiring. ``failed``: the exit status is 1 whatever the ledger says."""
+    """One run of one file. ``failed``: the exit status is 1 whatever the ledger says."""
 
-    def __init__(self, wiring: Wiring, settings: AgentSettings, *, once: bool = False):
+    def __init__(self, wiring: Wiring, *, once: bool = False, read: Callable[[Path], Config] = load):
         self.wiring = wiring
-        self.settings = settings
         self.once = once
         self.ready = False
         self.failed = False
+        self.reloads = Reloads()
+        self.outboxes = dict(wiring.outboxes)  # by id: what the meter asks
+        self._read = read
+        self._exporters = {outbox: wiring.exporters[name] for name, outbox in wiring.outboxes.items()}
+        self._receptions: dict[str, Reception] = {}
         self._sources = trio.CancelScope()
+        self._reload_asked = trio.Event()
         self._signals = 0
+        self._telemetry = Telemetry(wiring.ledger, self.outboxes, self.reloads, {} if once else os.environ)
 
-    async def run(self, admin: tuple[str, int] | None) -> None:
+    async def run(self) -> None:
         """Live until told to stop, then drain."""
         try:
-            async with trio.open_nursery() as house:
-                await house.start(self._obey_signals, house.cancel_scope)
-                if admin is None or await self._open_admin(house, admin):
-                    house.start_soon(keep_watchdog)
-                    await self._flow()
-                house.cancel_scope.cancel()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(self._obey_signals, nursery.cancel_scope)
+                self._house = House(nursery, Admin(self.wiring.ledger, lambda: self.ready, self._telemetry.render))
+                try:
+                    if self.once or await self._settled():
+                        nursery.start_soon(keep_watchdog)
+                        nursery.start_soon(self._telemetry.start)
+                        await self._flow()
+                finally:
+                    self._house.close()
+                nursery.cancel_scope.cancel()
         finally:
-            await self._close_exporters()
+            for exporter in self._exporters.values():
+                await _close(exporter)
+            await self._telemetry.close()
 
     def stop(self, why: str) -> None:
         """Cancel the receivers; what follows from that is the way out."""
         if not self._sources.cancel_called:
-            logger.info("stopping (%s): draining for at most %s", why, show_duration(self.settings.shutdown_timeout))
+            timeout = show_duration(self.wiring.config.agent.shutdown_timeout)
+            logger.info("stopping (%s): draining for at most %s", why, timeout)
             self._sources.cancel()
 
+    async def _settled(self) -> bool:
+        """Take the admin port and the state directory; False, and said why, where they cannot be had."""
+        try:
+            (await self._house.prepare(self.wiring.config.agent)).make()
+        except CannotOpen as error:
+            logger.error("%s", error)
+            self.failed = True
+            return False
+        return True
+
     async def _flow(self) -> None:
-        outboxes = self.wiring.outboxes.values()
         try:
             async with trio.open_nursery() as senders:
-                for outbox in outboxes:
+                for outbox in self._exporters:
                     senders.start_soon(self._send, outbox)
                 with self._sources:
-                    await self._receive_all()
+                    await self._receive_all(senders)
                 self.ready = False
                 notify("STOPPING=1")
                 await self._flush()
-                for outbox in outboxes:
+                for outbox in self._exporters:
                     outbox.close()
-                senders.cancel_scope.deadline = trio.current_time() + self.settings.shutdown_timeout
+                timeout = self.wiring.config.agent.shutdown_timeout
+                senders.cancel_scope.deadline = trio.current_time() + timeout
         finally:
-            for outbox in outboxes:
+            for outbox in self._exporters:
                 outbox.abandon()
 
     # -- sources -------------------------------------------------------------------------------------------------
 
-    async def _receive_all(self) -> None:
+    async def _receive_all(self, senders: trio.Nursery) -> None:
         """Run every receiver until cancelled, or let each poll once.
 
         A single poll waits for no room, or ``shutdown_timeout`` would never begin where a destination is away.
@@ -119,16 +159,22 @@ class Life:
             if self.once:
                 self._lift_bounds()
             sources.start_soon(self._lift_bounds_when_cancelled)
-            if any(pipeline.flushes for pipeline in self.wiring.pipelines.values()):
-                sources.start_soon(self._flush_often)
+            sources.start_soon(self._flush_often)
             async with trio.open_nursery() as receivers:
                 for name, receiver in self.wiring.receivers.items():
-                    receivers.start_soon(self._poll if self.once else self._receive, receiver, self.wiring.emits[name])
+                    if self.once:
+                        receivers.start_soon(Reception(receiver, self.wiring.emits[name]).poll)
+                    else:
+                        self._start(name, receivers)
                 self.ready = True
                 notify("READY=1")
                 if not self.once:
-                    await trio.sleep_forever()
+                    await self._reload_when_asked(receivers, senders)
             sources.cancel_scope.cancel()
+
+    def _start(self, name: str, receivers: trio.Nursery) -> None:
+        reception = self._receptions[name] = Reception(self.wiring.receivers[name], self.wiring.emits[name])
+        receivers.start_soon(reception.run)
 
     async def _lift_bounds_when_cancelled(self) -> None:
         """However the sources end, nobody may go on waiting for room: those offers are shielded."""
@@ -138,42 +184,8 @@ class Life:
             self._lift_bounds()
 
     def _lift_bounds(self) -> None:
-        for outbox in self.wiring.outboxes.values():
+        for outbox in self._exporters:
             outbox.lift_bound()
-
-    async def _receive(self, receiver: Receiver[Any], emit: Emit) -> None:
-        """Run one receiver; one with a bug is started again, ever more slowly."""
-        wait = FIRST_RESTART
-        while True:
-            began = trio.current_time()
-            if not await self._guarded(receiver.run, receiver, emit):
-                logger.warning("receiver %s has ended by itself; it is not started again", receiver.context.id)
-                return
-            if trio.current_time() - began > LAST_RESTART:
-                wait = FIRST_RESTART
-            logger.info("receiver %s starts again in %s", receiver.context.id, show_duration(wait))
-            await trio.sleep(wait)
-            wait = min(2 * wait, LAST_RESTART)
-
-    async def _poll(self, receiver: Receiver[Any], emit: Emit) -> None:
-        """Let one receiver poll once; a bug is a failed poll."""
-        if await self._guarded(receiver.once, receiver, emit):
-            counts = receiver.counts
-            counts.failed_polls += 1
-            counts.polls = max(counts.polls, counts.failed_polls)
-
-    async def _guarded(self, receive: Callable[[Emit], Awaitable[None]], receiver: Receiver[Any], emit: Emit) -> bool:
-        """Await ``receive``; True where it had a bug. Samples that it counted and did not emit are booked."""
-        lost, bug = "shutdown", False
-        try:
-            await receive(emit)
-        except* Exception as group:
-            error = group.exceptions[0] if len(group.exceptions) == 1 else group
-            logger.error("receiver %s failed: a bug of this receiver", receiver.context.id, exc_info=error)
-            lost, bug = "bug", True
-        finally:
-            _book_lost(receiver.counts, lost)
-        return bug
 
     # -- processors ----------------------------------------------------------------------------------------------
 
@@ -182,7 +194,8 @@ class Life:
         while True:
             due = max(due + FLUSH_SECONDS, trio.current_time())
             await trio.sleep_until(due)
-            await self._flush()
+            if any(pipeline.flushes for pipeline in self.wiring.pipelines.values()):
+                await self._flush()
 
     async def _flush(self) -> None:
         """Pass on what processors hold back."""
@@ -205,29 +218,97 @@ class Life:
                 bug = True
             if not bug:
                 break
-            await trio.sleep(FIRST_RESTART)
-        if outbox.output_closed:
+            await trio.sleep(SEND_AGAIN_SECONDS)
+        if outbox not in self.wiring.outboxes.values():
+            logger.info("exporter %s: drained and removed", outbox.name)
+            await _close(self._exporters.pop(outbox))
+        elif outbox.output_closed:
             self.stop(f"the output of exporter {outbox.name} is closed")
 
-    async def _close_exporters(self) -> None:
-        for name, exporter in self.wiring.exporters.items():
-            with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                try:
-                    await exporter.aclose()
-                except* Exception as group:
-                    logger.error("exporter %s cannot close: a bug of this exporter", name, exc_info=group)
+    # -- reload --------------------------------------------------------------------------------------------------
+
+    async def _reload_when_asked(self, receivers: trio.Nursery, senders: trio.Nursery) -> None:
+        while True:
+            await self._reload_asked.wait()
+            self._reload_asked = trio.Event()
+            reloading()
+            try:
+                await self._reload(receivers, senders)
+            finally:
+                notify("READY=1")
+
+    async def _reload(self, receivers: trio.Nursery, senders: trio.Nursery) -> None:
+        """Apply the file as it is now; one that is wrong changes nothing."""
+        path = self.wiring.config.path
+        try:
+            config = self._read(path)
+            change = Change(self.wiring, wire(config, before=self.wiring))
+            move = await self._house.prepare(config.agent)
+        except Exception as error:  # noqa: BLE001 - a plugin's bug must not end what runs well
+            self.reloads.failed += 1
+            self.reloads.well = False
+            bug = None if isinstance(error, ConfigErrors | CannotOpen) else error
+            logger.error("cannot reload %s, so nothing has changed:\n%s", path, error, exc_info=bug)
+            return
+        try:
+            await self._apply(change, receivers, senders)
+        except BaseException:
+            move.take_back()
+            raise
+        move.make()
+        log.setup(config.agent.log_level, config.agent.log_format)
+        self.reloads.done, self.reloads.last = self.reloads.done + 1, time.time_ns()
+        self.reloads.well = True
+        logger.info("reloaded %s: %s", path, change)
+        for warning in config.warnings:
+            logger.warning("%s", warning)
+
+    async def _apply(self, change: Change, receivers: trio.Nursery, senders: trio.Nursery) -> None:
+        """Bring what changes to rest, exchange it at once, and start what is new."""
+        patience = self.wiring.config.agent.shutdown_timeout
+        handed_over = change.handed_over.values()
+        former = [(outbox, self._exporters[outbox]) for outbox in handed_over]
+        try:
+            async with trio.open_nursery() as nursery:
+                for name in change.leaving:
+                    nursery.start_soon(self._receptions[name].retire, patience)
+                for outbox in handed_over:
+                    nursery.start_soon(outbox.pause, patience)
+            flushed = change.apply(time.time_ns())
+            self._adopt(change, receivers, senders)
+        finally:
+            for outbox in handed_over:
+                outbox.resume()
+        await deliver(flushed)
+        for outbox in change.draining:
+            outbox.close()
+        for _, exporter in former:
+            await _close(exporter)
+
+    def _adopt(self, change: Change, receivers: trio.Nursery, senders: trio.Nursery) -> None:
+        self.wiring = change.new
+        self.outboxes.clear()
+        self.outboxes.update(change.new.outboxes)
+        for name, outbox in change.new.outboxes.items():
+            self._exporters[outbox] = change.new.exporters[name]
+        for outbox in change.opening:
+            senders.start_soon(self._send, outbox)
+        for name in change.receivers.gone:
+            del self._receptions[name]
+        for name in change.entering:
+            self._start(name, receivers)
 
     # -- the house -----------------------------------------------------------------------------------------------
 
     async def _obey_signals(
         self, house: trio.CancelScope, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        """SIGTERM, SIGINT: stop; a second one: give up at once."""
+        """SIGTERM, SIGINT: stop; a second one: give up at once. SIGHUP: reload."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    logger.warning("reload is not available in this version; restart to apply the file")
+                    self._reload_asked.set()
                     continue
                 self._signals += 1
                 if self._signals == 1:
@@ -237,29 +318,10 @@ class Life:
                     self.failed = True
                     house.cancel()
 
-    async def _open_admin(self, house: trio.Nursery, address: tuple[str, int]) -> bool:
-        """Open the admin port; False, and said why, where it cannot be had."""
-        from agent.admin import Admin
-        from agent.httpserver import serve_http
-        from agent.meter import Meter
 
-        meter = Meter(self.wiring.ledger, self.wiring.outboxes)
-        admin = Admin(self.wiring.ledger, lambda: self.ready, meter.render)
+async def _close(exporter: Exporter[Any]) -> None:
+    with trio.move_on_after(CLOSE_SECONDS, shield=True):
         try:
-            port = await house.start(serve_http, admin, *address)
-        except OSError as error:
-            logger.error(
-                "cannot open the admin port %s: %s; set agent.admin to a free address, or to \"\" to do without",
-                self.settings.admin, error.strerror or error,
-            )  # fmt: skip
-            self.failed = True
-            return False
-        logger.info("admin port open at http://%s:%d", f"[{address[0]}]" if ":" in address[0] else address[0], port)
-        return True
-
-
-def _book_lost(counts: ReceiverCounts, reason: str) -> None:
-    """Samples that a receiver counted and did not emit before it was ended."""
-    lost = counts.imbalance()
-    if lost > 0:
-        counts.dropped[reason] += lost
+            await exporter.aclose()
+        except* Exception as group:
+            logger.error("exporter %s cannot close: a bug of this exporter", exporter.context.id, exc_info=group)

@@ -6,7 +6,8 @@ cannot say that it was cut short but by the way it ends.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Awaitable, Callable
+from typing import ClassVar, Self
 from urllib.parse import urlsplit
 
 import trio
@@ -19,6 +20,7 @@ from ebbtide import (
     Fault,
     PositiveDuration,
     ReceiveError,
+    Recording,
     Response,
     deadline,
     option,
@@ -31,6 +33,7 @@ from receivers.limits import TooMuch
 from receivers.metadata import Enquiry
 from receivers.policy import forbidden
 from receivers.polling import PollingReceiver, PollingSettings, labels_of
+from receivers.replay import Feeds, Noting, Remembering, Tee, feed_all
 from receivers.scrape import Scrape
 from receivers.skeleton import Page, PageReader
 from receivers.text import show
@@ -41,6 +44,8 @@ _EXCERPT = 2048  # bytes of an error answer that are looked at
 _INFLATED = 64 << 20  # bytes to which an error answer may inflate before we are done with its excerpt
 _MANY = 1000  # newcomers of a poll, after which the heap is settled
 _NS = 10**9
+
+Read = Callable[[PageReader], Awaitable[None]]
 
 
 class FederateSettings(PollingSettings):
@@ -96,7 +101,16 @@ class Federate(PollingReceiver[FederateSettings]):
             limits=options.limits,
         )
         self._health = Health(labels_of(self.context.id, options.url))
-        self._enquiry = Enquiry(self._client, options.url, options.timeout, self.context.log, self.context.id)
+        self._asking = self._client, options.url, options.timeout, self.context.log, self.context.id
+        self._enquiry = Enquiry(*self._asking)
+
+    def inherit(self, old: Self) -> None:
+        """Go on with all that the former one remembers of its series, under this one's options."""
+        scrape, own = old._scrape, self._scrape
+        scrape.stale_after, scrape.track_starts, scrape.limits = own.stale_after, own.track_starts, own.limits
+        scrape.counts = self.counts
+        scrape.types.obey(self.settings.types)
+        self._scrape = scrape
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -107,41 +121,88 @@ class Federate(PollingReceiver[FederateSettings]):
         began = trio.current_time()
         self.counts.polls += 1
         try:
-            page, born = await self._fetch()
+            page, born = await self._fetch(self._download, self._enquiry, safe_url(self._page_url))
         except ReceiveError:
             self.counts.failed_polls += 1
-            await self._report(emit, up=False, seconds=trio.current_time() - began)
+            await self._report(emit, self.context.now(), up=False, seconds=trio.current_time() - began)
             raise
-        seconds = trio.current_time() - began
-        for batch in self._scrape.take(page, self.context.now()):
+        await self._pass_on(emit, page, born, self.context.now(), trio.current_time() - began)
+
+    async def record(self) -> Recording:
+        """Poll once; return the page as it came, and what was asked beside it for the sake of its newcomers."""
+        began, now = trio.current_time(), self.context.now()
+        enquiry = Noting(*self._asking)
+        answers: dict[str, str | None] = {}
+        enquiry.answers = answers
+        tees: list[Tee] = []
+
+        async def download(reader: PageReader) -> None:
+            tees.append(Tee(reader))
+            await self._download(tees[0])
+
+        await self._counted(self._fetch(download, enquiry, safe_url(self._page_url)))
+        return Recording(tees[0].body(), answers, now, trio.current_time() - began, where=safe_url(self._page_url))
+
+    async def replay(self, recording: Recording, emit: Emit) -> None:
+        """Read a saved page as if it had come when it was saved."""
+        enquiry = Remembering(*self._asking)
+        enquiry.answers = recording.answers
+        read = self._fetch(lambda reader: feed_all(reader, recording), enquiry, recording.where)
+        page, born = await self._counted(read)
+        if not recording.answers:
+            self.context.log.warning(
+                "%s came without the server's metadata and targets: types are taken from labels, the built-in table and "
+                "the names' suffixes, the targets' own labels from a list; ebbtide record saves both",
+                recording.where,
+            )
+        await self._pass_on(emit, page, born, recording.time or self.context.now(), recording.seconds)
+
+    async def _counted(self, fetched: Awaitable[tuple[Page, int]]) -> tuple[Page, int]:
+        """Await a page, and count the poll."""
+        self.counts.polls += 1
+        try:
+            return await fetched
+        except ReceiveError:
+            self.counts.failed_polls += 1
+            raise
+
+    @property
+    def _page_url(self) -> str:
+        return self.settings.url + "/federate"
+
+    async def _pass_on(self, emit: Emit, page: Page, born: int, now: int, seconds: float) -> None:
+        """Emit what a complete page of the wall time ``now`` (ns) holds. Nothing is awaited before it is adopted."""
+        for batch in self._scrape.take(page, now):
             await emit(batch)
         samples = len(page.slots)
-        await self._report(emit, up=True, seconds=seconds, samples=samples, left=samples, added=born)
+        await self._report(emit, now, up=True, seconds=seconds, samples=samples, left=samples, added=born)
         if born > _MANY:
             settle()
 
-    async def _fetch(self) -> tuple[Page, int]:
+    async def _fetch(self, read: Read, enquiry: Enquiry, where: str) -> tuple[Page, int]:
         """Read one whole answer, and what its newcomers need; return it and how many those are.
 
         However it ends otherwise, ReceiveError or not, all of the answer is forgotten. Nothing is awaited between
         ``finish`` and ``take``: a page is adopted with its newcomers or not at all.
         """
-        url = self.settings.url + "/federate"
         reader = self._scrape.read()
         try:
-            with deadline(self.settings.timeout, url):
-                await self._read(reader, url)
+            await read(reader)
             born = self._scrape.newcomers
             if born:
-                await self._enquire()
+                await self._enquire(enquiry)
             return self._scrape.finish(reader), born
         except BaseException as error:
             self._scrape.abandon(reader)
             if isinstance(error, Fault | BadPage | TooMuch):
-                raise ReceiveError(_sentence(error, safe_url(url))) from error
+                raise ReceiveError(_sentence(error, where)) from error
             raise
 
-    async def _read(self, reader: PageReader, url: str) -> None:
+    async def _download(self, reader: Feeds) -> None:
+        with deadline(self.settings.timeout, self._page_url):
+            await self._read(reader, self._page_url)
+
+    async def _read(self, reader: Feeds, url: str) -> None:
         params = [("match[]", selector) for selector in self.settings.match]
         async with self._client.get(url, params, {"accept": _ACCEPT}) as response:
             if response.status != 200:
@@ -150,21 +211,19 @@ class Federate(PollingReceiver[FederateSettings]):
             async for chunk in response.chunks(self.settings.max_body):
                 reader.feed(chunk)
 
-    async def _enquire(self) -> None:
+    async def _enquire(self, enquiry: Enquiry) -> None:
         """Ask for what newcomers need beside their samples: types, and the labels of their targets."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._enquiry.types, self._scrape)
+            nursery.start_soon(enquiry.types, self._scrape)
             unknown = self._scrape.unknown_targets()
             if unknown:
-                nursery.start_soon(self._enquiry.targets, self._scrape, unknown)
+                nursery.start_soon(enquiry.targets, self._scrape, unknown)
 
     async def _report(
-        self, emit: Emit, *, up: bool, seconds: float, samples: int = 0, left: int = 0, added: int = 0
+        self, emit: Emit, now: int, *, up: bool, seconds: float, samples: int = 0, left: int = 0, added: int = 0
     ) -> None:
         if self.settings.scrape_metrics:
-            batch = self._health.batch(
-                self.context.now(), up=up, seconds=seconds, samples=samples, left=left, added=added
-            )
+            batch = self._health.batch(now, up=up, seconds=seconds, samples=samples, left=left, added=added)
             self.counts.added["scrape"] += len(batch)
             await emit(batch)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from ebbtide import Client, Fault, deadline, safe_url
+from ebbtide import Client, Fault, FoldedLog, deadline, safe_url
 from receivers.exposition import BadPage, parse_page
 from receivers.scrape import Scrape
 from receivers.targets import UP, TargetKey
@@ -29,10 +29,9 @@ class Enquiry:
         self._client = client
         self._base = base
         self._timeout = timeout
-        self._log = log
+        self._log = FoldedLog(log, trio.current_time, f"receivers.{name}")
         self._name = name
         self._next = -1.0
-        self._warned: set[str] = set()
 
     async def types(self, scrape: Scrape) -> None:
         """Let the scrape's types learn the server's metadata, if it is not fresh."""
@@ -64,6 +63,7 @@ class Enquiry:
         except BadPage as error:
             self._warn("/federate", str(error))
             return
+        self._answered("/federate")
         for sample in page.samples:
             if sample.name == UP:
                 scrape.targets.learn(strip_type_labels(sample.labels))
@@ -81,6 +81,7 @@ class Enquiry:
         if not isinstance(answer, dict) or answer.get("status") != "success":
             self._warn(path, f"cannot read the answer of {where}: it is not a successful one of Prometheus' API")
             return None
+        self._answered(path)
         return answer.get("data")
 
     async def _get(self, path: str, params: Iterable[tuple[str, str]]) -> bytes | None:
@@ -95,9 +96,10 @@ class Enquiry:
         return None
 
     def _warn(self, path: str, sentence: str) -> None:
-        if path not in self._warned:
-            self._warned.add(path)
-            self._log.warning("receivers.%s: %s; %s", self._name, sentence, _WITHOUT.get(path, ""))
+        self._log(logging.WARNING, path, "receivers.%s: %s; %s", self._name, sentence, _WITHOUT.get(path, ""))
+
+    def _answered(self, path: str) -> None:
+        self._log.recovered(path, "receivers.%s: %s is answered again, after %d times in vain", self._name, path)
 
 
 _WITHOUT = {

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -12,7 +13,9 @@ import trio
 from ebbtide import (
     BasicAuth,
     Client,
+    Context,
     Emit,
+    FoldedLog,
     PositiveDuration,
     PositiveSize,
     ReceiveError,
@@ -21,10 +24,10 @@ from ebbtide import (
     Settings,
     Tls,
     option,
+    span,
 )
 from receivers.limits import Limits
 
-_REMIND = 300.0  # s: a failure that lasts is logged again, with the count of its repeats
 _NS = 10**9
 
 MetricType = Literal["counter", "gauge", "histogram", "summary", "info", "stateset", "unknown"]
@@ -75,38 +78,12 @@ class PollingSettings(Settings):
 P = TypeVar("P", bound=PollingSettings)
 
 
-class Complaints:
-    """Says a failure once, and again after a while with the count of its repeats; says when it is over."""
-
-    def __init__(self, log: Any, what: str):
-        self._log = log
-        self._what = what
-        self._sentence = ""
-        self._repeats = 0  # of the sentence
-        self._failures = 0  # since it was last well, whatever the sentence
-        self._said = 0.0
-
-    def failed(self, sentence: str) -> None:
-        """Log the failure unless it has been said a short while ago."""
-        now = trio.current_time()
-        self._repeats += 1
-        self._failures += 1
-        if sentence != self._sentence:
-            self._repeats, self._sentence, self._said = 1, sentence, now
-            self._log.warning("%s: %s", self._what, sentence)
-        elif now - self._said >= _REMIND:
-            self._said = now
-            self._log.warning("%s: %s (%d times)", self._what, sentence, self._repeats)
-
-    def passed(self) -> None:
-        """Log that it is well again, if it was not."""
-        if self._sentence:
-            self._log.info("%s: well again after %d failed polls", self._what, self._failures)
-            self._sentence, self._repeats, self._failures = "", 0, 0
-
-
 class PollingReceiver(Receiver[P], Generic[P]):
     """Polls at once, then aligned to the interval; never two polls at a time."""
+
+    def __init__(self, settings: P | None = None, context: Context | None = None):
+        super().__init__(settings, context)
+        self._left = trio.Event()
 
     @abstractmethod
     async def poll(self, emit: Emit) -> None:
@@ -115,18 +92,25 @@ class PollingReceiver(Receiver[P], Generic[P]):
     async def aclose(self) -> None:
         """Let go of connections."""
 
+    def leave(self) -> bool:
+        """Return from ``run`` after the poll that is under way."""
+        self._left.set()
+        return True
+
     async def run(self, emit: Emit) -> None:
-        """Poll for ever."""
-        complaints = Complaints(self.context.log, f"receivers.{self.context.id}")
+        """Poll until asked to leave."""
+        name = self.context.id
+        log = FoldedLog(self.context.log, trio.current_time, f"receivers.{name}")
         schedule = Schedule(round(self.settings.interval * _NS))
         try:
-            while True:
+            while not self._left.is_set():
                 try:
-                    await self.poll(emit)
-                    complaints.passed()
+                    await self._measured(emit)
+                    log.recovered("poll", "receivers.%s: well again after %d failed polls", name)
                 except ReceiveError as error:
-                    complaints.failed(str(error))
-                await trio.sleep(schedule.wait(self.context.now()) / _NS)
+                    log(logging.WARNING, "poll", "receivers.%s: %s", name, error)
+                with trio.move_on_after(schedule.wait(self.context.now()) / _NS):
+                    await self._left.wait()
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await self.aclose()
@@ -134,12 +118,24 @@ class PollingReceiver(Receiver[P], Generic[P]):
     async def once(self, emit: Emit) -> None:
         """Poll exactly once."""
         try:
-            await self.poll(emit)
+            await self._measured(emit)
         except ReceiveError as error:
             self.context.log.warning("receivers.%s: %s", self.context.id, error)
         finally:
             with trio.CancelScope(shield=True), trio.move_on_after(1):
                 await self.aclose()
+
+    async def _measured(self, emit: Emit) -> None:
+        """Poll, for the self-telemetry: as a span, and with how long it took and when it last went well."""
+        counts, began = self.counts, trio.current_time()
+        samples, out = counts.samples, counts.out
+        with span("poll", receiver=self.context.id) as polled:
+            try:
+                await self.poll(emit)
+                counts.last_success = self.context.now() / _NS
+            finally:
+                counts.poll_seconds += trio.current_time() - began
+                polled.set(samples=counts.samples - samples, out=counts.out - out)
 
 
 class Schedule:
@@ -171,4 +167,4 @@ def labels_of(job: str, url: str) -> Mapping[str, str]:
     return {"job": job, "instance": instance_of(url)}
 
 
-__all__ = ["Complaints", "PollingReceiver", "PollingSettings", "Schedule", "instance_of", "labels_of"]
+__all__ = ["PollingReceiver", "PollingSettings", "Schedule", "instance_of", "labels_of"]

@@ -130,6 +130,13 @@ class TypeBook:
         self._compounds: dict[tuple[str, str], Family] = {}  # histograms and summaries by (family name, job)
         self._unknown: dict[_Head, Family] = {}
         self._news = False  # something was learned since the unknown ones were last looked at
+        self._doubted = False  # the operator has changed his word since
+
+    def obey(self, operator: Mapping[str, Kind]) -> None:
+        """Take the operator's word, which may have changed: what it decides otherwise the next ``revise`` tells."""
+        word = _operators_word(operator)
+        self._doubted = self._doubted or word != self._operator
+        self._operator = word
 
     def learn(self, metadata: Mapping[str, list[dict[str, Any]]]) -> frozenset[str]:
         """Take in the ``data`` of /api/v1/metadata; return the names whose entries disagree in type.
@@ -171,17 +178,15 @@ class TypeBook:
         """
         keys = [_head(name, flat) for name, flat in heads]
         decided = self._decided
-        newcomers = dict.fromkeys(key for key in keys if key not in decided)
-        for key in sorted(newcomers, key=_partners_last):
-            head = _Head(*key)
-            family = decided[key] = self._resolve(head)
-            if family.typed_by == "none":
-                self._unknown[head] = family
+        self._decide(dict.fromkeys(key for key in keys if key not in decided))
         return [decided[key] for key in keys]
 
     def revise(self) -> dict[Family, Family]:
-        """Return the families that were unknown and are known by now: old object -> new. Others never change."""
-        revised: dict[Family, Family] = {}
+        """Return the families that were unknown and are known by now: old object -> new.
+
+        Others never change, unless the operator's word does.
+        """
+        revised = self._decide_again() if self._doubted else {}
         while self._news:
             self._news = False
             for head in sorted(self._unknown, key=_partners_last):
@@ -190,6 +195,22 @@ class TypeBook:
                     revised[self._unknown.pop(head)] = family
                     self._decided[head] = family
         return revised
+
+    def _decide(self, heads: Iterable[tuple[str, ...]]) -> None:
+        for key in sorted(heads, key=_partners_last):
+            head = _Head(*key)
+            family = self._decided[key] = self._resolve(head)
+            if family.typed_by == "none":
+                self._unknown[head] = family
+
+    def _decide_again(self) -> dict[Family, Family]:
+        """Decide anew all that was decided; return what came out as something else."""
+        self._doubted = False
+        before, self._decided = self._decided, {}
+        for known in (self._families, self._compounds, self._unknown):
+            known.clear()
+        self._decide(before)
+        return {old: new for key, old in before.items() if (new := self._decided[key]).identity != old.identity}
 
     def _resolve(self, head: _Head) -> Family:
         server = _find(self._server.get, head)

@@ -40,7 +40,7 @@ def backlog(**options: Any) -> Backlog:
     exporter = Digits()
     log = FoldedLog(logging.getLogger("ebbtide.test"))
     book = Backlog(exporter, OutboxSettings.model_validate(options), exporter.counts, log)
-    exporter.counts.held = lambda: book.samples
+    exporter.counts.holders = [lambda: book.samples]
     return book
 
 

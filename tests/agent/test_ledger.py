@@ -55,7 +55,7 @@ def test_a_ledger_that_balances_says_nothing() -> None:
 def test_held_is_asked_of_the_outbox() -> None:
     counts = ExporterCounts(received=5, sent=2, dropped=Counter(expired=1))
     assert counts.imbalance() == 2
-    counts.held = lambda: 2
+    counts.holders.append(lambda: 2)
     assert counts.imbalance() == 0
     assert counts.as_dict()["held"] == 2
 
@@ -103,3 +103,46 @@ def test_counts_of_two_components_are_not_shared() -> None:
     assert (two.dropped["torn"], two.added["stale"]) == (0, 0)
     assert ProcessorCounts().dropped is not ProcessorCounts().dropped
     assert ExporterCounts().dropped is not ExporterCounts().dropped
+
+
+# -- a chain that a reload changes --------------------------------------------------------------------------------------
+
+
+def passed(counts: ProcessorCounts, rows: int) -> None:
+    counts.received += rows
+    counts.out += rows
+
+
+def test_edges_are_compared_from_where_the_chain_became_what_it_is() -> None:
+    first, second, last = ProcessorCounts(), ProcessorCounts(), ProcessorCounts()
+    pipeline = PipelineCounts()
+    pipeline.chain({"first": first}, {"resource": last})
+    pipeline.received += 5
+    passed(first, 5)
+    passed(last, 5)
+    pipeline.out += 5
+    pipeline.chain({"second": second}, {"resource": last})
+    pipeline.received += 2
+    passed(second, 2)
+    passed(last, 2)
+    pipeline.out += 2
+    assert list(pipeline.as_dict()["processors"]) == ["second", "first"]  # the one that rests comes last
+    assert pipeline.imbalance() == 0
+    pipeline.show("resource", last)
+    assert list(pipeline.as_dict()["processors"]) == ["second", "resource", "first"]
+    assert pipeline.imbalance() == 0
+    passed(second, 1)
+    assert pipeline.imbalance() > 0
+
+
+def test_what_was_shown_stays_shown() -> None:
+    last, pipeline = ProcessorCounts(), PipelineCounts()
+    pipeline.chain({}, {"resource": last})
+    pipeline.show("resource", last)
+    pipeline.chain({"new": ProcessorCounts()}, {"resource": last})
+    assert list(pipeline.processors) == ["new", "resource"]
+
+
+def test_what_is_held_is_held_by_all_outboxes_of_an_id() -> None:
+    counts = ExporterCounts(received=5, sent=2, holders=[lambda: 1, lambda: 2])
+    assert (counts.as_dict()["held"], counts.imbalance()) == (3, 0)

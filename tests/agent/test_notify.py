@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import trio
 
-from agent.notify import keep_watchdog, notify, watchdog_interval
+from agent.notify import keep_watchdog, notify, reloading, watchdog_interval
 
 
 @pytest.fixture
@@ -24,6 +25,13 @@ def manager(tmp_path: Path) -> Iterator[socket.socket]:
 def test_states_arrive(manager: socket.socket) -> None:
     notify("READY=1", {"NOTIFY_SOCKET": manager.getsockname()})
     assert manager.recv(100) == b"READY=1"
+
+
+def test_a_reload_is_told_with_its_time(manager: socket.socket) -> None:
+    reloading({"NOTIFY_SOCKET": manager.getsockname()})
+    state, _, when = manager.recv(100).decode().partition("\n")
+    assert state == "RELOADING=1"
+    assert 0 < int(when.removeprefix("MONOTONIC_USEC=")) <= time.monotonic_ns() // 1000
 
 
 def test_an_abstract_socket_is_meant_by_an_at_sign() -> None:

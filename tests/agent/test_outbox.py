@@ -185,6 +185,7 @@ async def test_retries_go_on_in_order_with_growing_waits(
     assert (counts.sent, counts.requests, counts.retries, counts.dropped) == (2, 6, 4, {})
     assert [record.getMessage() for record in caplog.records] == [
         "exporter backend: cannot reach it; trying again",
+        "exporter backend: the destination asks to try again; trying again",
         "exporter backend: sends again after 4 failed attempts",
     ]
 
@@ -579,7 +580,102 @@ async def test_an_idle_outbox_wakes_up_for_nothing(autojump_clock: object, nurse
     nursery.cancel_scope.cancel()
 
 
-# -- random faults -----------------------------------------------------------------------------------------------
+# -- another exporter ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_pause_waits_for_the_attempt_under_way_and_begins_no_other(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    destination = Destination()
+    destination.latency = 3.0
+    box = outbox(destination, batch={"linger": "0s"})
+    box.put(batch(1))
+    nursery.start_soon(box.run)
+    await trio.sleep(1)
+    box.put(batch(2))
+    await box.pause(10)
+    assert trio.current_time() == 3
+    await trio.sleep(100)
+    assert destination.taken == [[1]]
+    box.resume()
+    await trio.sleep(4)
+    assert destination.taken == [[1], [2]]
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_attempt_that_outlasts_the_pause_is_made_again(autojump_clock: object, nursery: trio.Nursery) -> None:
+    destination = Destination()
+    destination.latency = 50.0
+    box = outbox(destination, batch={"linger": "0s"})
+    box.put(batch(1))
+    nursery.start_soon(box.run)
+    await trio.sleep(1)
+    await box.pause(10)
+    assert (trio.current_time(), destination.taken, box.held()) == (11, [], 1)
+    destination.latency = 0.0
+    box.resume()
+    await trio.sleep(1)
+    assert [sent for _, sent in destination.tried] == [[1], [1]]
+    assert (destination.taken, box.held(), destination.counts.retries) == ([[1]], 0, 1)
+    nursery.cancel_scope.cancel()
+
+
+async def test_the_next_exporter_sends_what_waited_at_once_and_in_its_own_form(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    class Other(Destination):
+        def seal(self, body: bytes) -> bytes:
+            return b"zz" + body
+
+        async def send(self, payload: Payload) -> None:
+            assert payload.body[:2] == b"zz"
+            self.taken.append(numbers(payload.body[2:]))
+
+    away = Destination([Retry(after=3600)])
+    other = Other()
+    box = outbox(away, batch={"linger": "0s"})
+    nursery.start_soon(box.run)
+    box.put(batch(1))
+    await trio.sleep(1)
+    box.put(batch(2))
+    await box.pause(10)
+    box.take_over(other, OutboxSettings.model_validate({"batch": {"linger": "0s"}}))
+    box.put(batch(3))
+    box.resume()
+    await trio.sleep(1)
+    assert other.taken == [[1], [2], [3]]
+    assert (box.bytes, box.held(), away.counts.sent) == (0, 0, 3)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_smaller_request_size_holds_for_what_waited(autojump_clock: object) -> None:
+    destination = Destination()
+    box = outbox(destination)
+    box.put(batch(1, 2, 3, 4))
+    await box.pause(0)
+    box.take_over(destination, OutboxSettings.model_validate({"batch": {"max_bytes": "20B"}}))
+    box.resume()
+    assert (await drained(box)).sent == 4
+    assert destination.taken == [[1, 2], [3, 4]]
+
+
+async def test_a_closed_outbox_waits_for_what_was_taken_and_not_yet_let_in(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    destination = Destination()
+    box = outbox(destination, queue={"max_bytes": "10B", "on_full": "block"})
+    taken = box.take(batch(1))
+    box.close()
+    nursery.start_soon(box.run)
+    await trio.sleep(5)
+    assert box.held() == 1
+    await box.admit(taken)
+    await trio.sleep(1)
+    assert destination.taken == [[1]]
+    nursery.cancel_scope.cancel()
+
+
+# -- random faults -------------------------------------------------------------------------------------------------------
 
 ANSWERS = st.sampled_from(
     [
@@ -592,11 +688,17 @@ ANSWERS = st.sampled_from(
         lambda: ValueError("planted"),
     ]
 )
-STEPS = st.lists(st.tuples(st.integers(0, 9), st.sampled_from([0, 0.1, 1, 30])), min_size=1, max_size=20)
+STEPS = st.lists(
+    st.tuples(st.integers(0, 9), st.sampled_from([0, 0.1, 1, 30]), st.sampled_from([False, False, False, True])),
+    min_size=1,
+    max_size=20,
+)
 
 
 class Chaos(Destination):
     """Answers at random; remembers what it took and what it may have taken before it said Retry."""
+
+    mark = b"a"
 
     def __init__(self, answers: list[Any], latency: float):
         super().__init__()
@@ -604,7 +706,21 @@ class Chaos(Destination):
         self.answers = iter(answers)
         self.seen: list[int] = []
 
+    def successor(self) -> Chaos:
+        """The exporter after a reload: seals in another way, speaks to the same destination."""
+        other = Chaos([], self.latency)
+        other.mark, other.answers, other.seen = bytes([self.mark[0] + 1]), self.answers, self.seen
+        return other
+
+    def seal(self, body: bytes) -> bytes:
+        return self.mark + body
+
+    def unseal(self, body: bytes) -> bytes:
+        assert body[:1] == self.mark
+        return body[1:]
+
     async def send(self, payload: Payload) -> None:
+        assert payload.body[:1] == self.mark
         await trio.sleep(self.latency)
         answer = next(self.answers, "take")
         if answer == "take" or (isinstance(made := answer(), Rejected) and made.points is not None):
@@ -625,7 +741,7 @@ class Chaos(Destination):
     patience=st.sampled_from([0.0, 20.0, 10**5]),
 )
 def test_the_ledger_balances_and_order_holds_under_random_faults(
-    steps: list[tuple[int, float]],
+    steps: list[tuple[int, float, bool]],
     answers: list[Any],
     latency: float,
     block: bool,
@@ -642,10 +758,15 @@ def test_the_ledger_balances_and_order_holds_under_random_faults(
             "batch": {"max_bytes": f"{request}B"},
         }
         box = outbox(destination, **options)
-        counts, time = destination.counts, 0
+        counts, time, exporter = destination.counts, 0, destination
         async with trio.open_nursery() as nursery:
             nursery.start_soon(box.run)
-            for rows, pause in steps:
+            for rows, pause, reload in steps:
+                if reload:
+                    exporter = exporter.successor()
+                    await box.pause(1.0)
+                    box.take_over(exporter, OutboxSettings.model_validate(options))
+                    box.resume()
                 made = batch(*range(time, time + rows))
                 time += rows
                 if block:

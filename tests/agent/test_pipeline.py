@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from agent.batch import Batch, Row
 from agent.ledger import Ledger, PipelineCounts, ProcessorCounts, ReceiverCounts
 from agent.outbox import Outbox
-from agent.pipeline import Pipeline, emitter
+from agent.pipeline import Emitter, Pipeline
 from agent.plugin import Context, Exporter, Payload, Processor, SeriesProcessor
 from agent.series import Series
 from agent.settings import OutboxSettings
@@ -81,7 +81,12 @@ class Flushes(Does):
 
 def chain(*processors: Processor[Any], default: Processor[Any] | None = None) -> Pipeline:
     named = [(f"p{position}", processor) for position, processor in enumerate(processors)]
-    return Pipeline(PipelineCounts(), named, [], default)
+    return placed(Pipeline(PipelineCounts(), named, [], default))
+
+
+def placed(pipeline: Pipeline) -> Pipeline:
+    pipeline.take_place()
+    return pipeline
 
 
 def balance(pipeline: Pipeline) -> list[str]:
@@ -252,7 +257,7 @@ def test_the_default_processor_is_applied_last_and_stays_out_of_the_ledger_until
 
 
 def test_the_default_processor_does_not_take_the_name_of_another() -> None:
-    pipeline = Pipeline(PipelineCounts(), [("resource", Without("a"))], [], Without("b"))
+    pipeline = placed(Pipeline(PipelineCounts(), [("resource", Without("a"))], [], Without("b")))
     pipeline.run(batch())
     assert list(pipeline.counts.processors) == ["resource", "resource_default"]
     assert balance(pipeline) == []
@@ -265,11 +270,11 @@ async def test_emit_feeds_every_pipeline_and_every_exporter_of_it(autojump_clock
     first, second = Keeps("first"), Keeps("second")
     boxes = outbox(first), outbox(second)
     pipelines = (
-        Pipeline(PipelineCounts(), [("quiet", Without("a"))], boxes),
+        placed(Pipeline(PipelineCounts(), [("quiet", Without("a"))], boxes)),
         Pipeline(PipelineCounts(), [], boxes[1:]),
     )
     received = ReceiverCounts(samples=4)
-    await emitter(received, pipelines)(batch())
+    await Emitter(received, pipelines)(batch())
     assert first.names == ["b", "c", "d"]
     assert second.names == ["b", "c", "d", "a", "b", "c", "d"]
     assert received.out == 4
@@ -286,13 +291,13 @@ async def test_a_bug_in_one_pipeline_leaves_the_other_alone() -> None:
     first, second = Keeps(), Keeps()
     broken = Pipeline(PipelineCounts(), [("x", Does(lambda counts, batch: 1 / 0))], [outbox(first)])
     sound = Pipeline(PipelineCounts(), [], [outbox(second)])
-    await emitter(ReceiverCounts(), [broken, sound])(batch())
+    await Emitter(ReceiverCounts(), [broken, sound])(batch())
     assert (first.names, second.names) == ([], list(NAMES))
 
 
 async def test_emit_lets_others_run_and_is_not_cancelled_half_way() -> None:
     keeps = Keeps()
-    emit = emitter(ReceiverCounts(), [Pipeline(PipelineCounts(), [], [outbox(keeps)])])
+    emit = Emitter(ReceiverCounts(), [Pipeline(PipelineCounts(), [], [outbox(keeps)])])
     others: list[str] = []
 
     async def other() -> None:
@@ -315,7 +320,7 @@ async def test_emit_lets_others_run_and_is_not_cancelled_half_way() -> None:
 
 async def test_an_empty_batch_is_not_emitted() -> None:
     keeps, counts = Keeps(), ReceiverCounts()
-    await emitter(counts, [Pipeline(PipelineCounts(), [], [outbox(keeps)])])(batch().take([]))
+    await Emitter(counts, [Pipeline(PipelineCounts(), [], [outbox(keeps)])])(batch().take([]))
     assert (keeps.names, counts.out) == ([], 0)
 
 
@@ -323,7 +328,7 @@ async def test_who_never_waits_is_served_before_who_does(autojump_clock: object,
     blocked, other, free = Keeps("blocked"), Keeps("other"), Keeps("free")
     tight = {"queue": {"max_bytes": "1B", "on_full": "block"}, "batch": {"max_bytes": "1B"}}
     boxes = [outbox(blocked, **tight), outbox(other, **tight), outbox(free)]
-    emit = emitter(ReceiverCounts(), [Pipeline(PipelineCounts(), [], boxes)])
+    emit = Emitter(ReceiverCounts(), [Pipeline(PipelineCounts(), [], boxes)])
     await emit(batch("a"))
     custody = []
 
@@ -350,7 +355,7 @@ async def test_a_receiver_that_can_wait_sees_block_whatever_is_set(
 ) -> None:
     keeps = Keeps()
     box = outbox(keeps, queue={"max_bytes": "1B"})
-    emit = emitter(ReceiverCounts(), [Pipeline(PipelineCounts(), [], [box])], waits=True)
+    emit = Emitter(ReceiverCounts(), [Pipeline(PipelineCounts(), [], [box])], waits=True)
     await emit(batch("a"))
     with trio.move_on_after(1) as scope:
         nursery.start_soon(box.run)

@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,12 @@ import trio
 import agent.wiring
 from agent import run as run_module
 from agent.batch import Batch, Row
-from agent.config import Config, Declared
+from agent.config import Config, ConfigErrors, Declared
 from agent.outbox import Outbox
 from agent.plugin import ClosedOutput, ConfigError, Emit, Exporter, Payload, Processor, Receiver, Rejected, Retry
 from agent.run import main, run
 from agent.series import Series
-from agent.settings import AgentSettings, OutboxSettings, PipelineSettings, Settings
+from agent.settings import AgentSettings, OutboxSettings, PipelineSettings, Settings, option
 
 Script = Callable[["Source", Emit], Awaitable[None]]
 
@@ -83,6 +85,7 @@ class Sink(Exporter[Any]):
 def no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     """No default processor, whatever is installed."""
     monkeypatch.setattr(agent.wiring, "plugins", lambda: {"receivers": {}, "processors": {}, "exporters": {}})
+    monkeypatch.setattr(run_module.log, "setup", lambda *_: None)  # the handlers are pytest's
     Sink.made = []
 
 
@@ -172,14 +175,231 @@ async def test_a_second_signal_gives_up_at_once(autojump_clock: object, nursery:
     assert Sink.made[0].closed
 
 
-async def test_sighup_does_not_end_the_process(
-    autojump_clock: object, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+# -- reload ------------------------------------------------------------------------------------------------------
+
+
+def reading(*files: Config | Exception) -> Callable[[Path], Config]:
+    """The file as it is at each reload."""
+    left = iter(files)
+
+    def read(path: Path) -> Config:
+        file = next(left)
+        if isinstance(file, Exception):
+            raise file
+        return file
+
+    return read
+
+
+async def test_sighup_with_an_unchanged_file_disturbs_nothing(
+    autojump_clock: object, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
+    caplog.set_level(logging.INFO, "ebbtide")
     nursery.start_soon(after, 1.5, signal.SIGHUP, signal.SIGHUP, signal.SIGTERM)
-    began = trio.current_time()
-    assert await main(config()) == 0
-    assert trio.current_time() - began >= 2.5
-    assert "reload" in caplog.text
+    file = config()
+    assert await main(file, read=reading(file, file), ledger_path=tmp_path / "l.json") == 0
+    assert caplog.text.count("reloaded agent.toml: no component has changed") == 2
+    assert len(Sink.made) == 1
+    assert balanced(tmp_path / "l.json")["exporters"]["e0"]["sent"] == 3
+
+
+async def test_a_bad_file_changes_nothing_and_says_why(
+    autojump_clock: object, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    nursery.start_soon(after, 1.5, signal.SIGHUP, signal.SIGTERM)
+    wrong = ConfigErrors(
+        ["agent.toml:3: receivers.r.intervall: unknown option", "agent.toml:4: exporters: not a table"]
+    )
+    assert await main(config(), read=reading(wrong), ledger_path=tmp_path / "l.json") == 0
+    assert "cannot reload agent.toml, so nothing has changed:\nagent.toml:3: receivers.r.intervall" in caplog.text
+    assert "agent.toml:4" in caplog.text
+    ledger = balanced(tmp_path / "l.json")
+    assert ledger["exporters"]["e0"]["sent"] == ledger["receivers"]["r"]["samples"] >= 2
+
+
+async def test_a_bug_in_a_plugin_changes_nothing(
+    autojump_clock: object, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    class Breaks(Sink):
+        def __init__(self, *arguments: Any) -> None:
+            raise ZeroDivisionError("planted")
+
+    nursery.start_soon(after, 1.5, signal.SIGHUP, signal.SIGTERM)
+    assert await main(config(), read=reading(config(Source, Sink, Breaks)), ledger_path=tmp_path / "l.json") == 0
+    assert "cannot reload agent.toml, so nothing has changed:\nplanted\nTraceback" in caplog.text
+    ledger = balanced(tmp_path / "l.json")
+    assert ledger["exporters"]["e0"]["sent"] == ledger["receivers"]["r"]["samples"] >= 2
+
+
+async def test_what_cannot_be_opened_changes_nothing(
+    autojump_clock: object, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        elsewhere = config(Source, Sink, Sink, admin=f"127.0.0.1:{taken.getsockname()[1]}")
+        nursery.start_soon(after, 1.5, signal.SIGHUP, signal.SIGTERM)
+        assert await main(config(), read=reading(elsewhere), ledger_path=tmp_path / "l.json") == 0
+    assert "cannot reload agent.toml, so nothing has changed:\ncannot open the admin port" in caplog.text
+    assert set(balanced(tmp_path / "l.json")["exporters"]) == {"e0"}
+
+
+class Leaves(Source):
+    """Finishes a poll that takes three seconds before it leaves."""
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.left = False
+        self.former: Leaves | None = None
+
+    def inherit(self, old: Leaves) -> None:  # type: ignore[override]
+        self.former = old
+
+    def leave(self) -> bool:
+        self.left = True
+        return True
+
+    async def run(self, emit: Emit) -> None:
+        while not self.left:
+            self.counts.polls += 1
+            self.counts.samples += 2
+            await trio.sleep(3)
+            await emit(batch(1, 2))
+
+
+class Word(Settings):
+    """An option."""
+
+    word: str = option("", "A word.")
+
+
+def worded(word: str, receiver: type[Receiver[Any]] = Leaves, exporter: type[Exporter[Any]] = Sink) -> Config:
+    """A file whose receiver and exporter have an option that says this."""
+    file = config(receiver, exporter)
+    return replace(
+        file,
+        receivers={"r": replace(file.receivers["r"], settings=Word(word=word))},
+        exporters={"e0": replace(file.exporters["e0"], settings=Word(word=word))},
+    )
+
+
+async def test_a_receiver_that_is_replaced_finishes_its_poll_first(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    nursery.start_soon(after, 4.5, signal.SIGHUP)  # in the middle of the second poll
+    nursery.start_soon(after, 9.5, signal.SIGTERM)  # the new one began at 6
+    assert await main(worded("1"), read=reading(worded("2")), ledger_path=tmp_path / "l.json") == 0
+    ledger = balanced(tmp_path / "l.json")
+    assert ledger["receivers"]["r"] == {
+        "polls": 4, "failed_polls": 0, "samples": 8, "added": {"scrape": 0, "stale": 0},
+        "dropped": {"repeated": 0, "torn": 0, "shutdown": 2}, "out": 6,
+    }  # fmt: skip
+    assert ledger["exporters"]["e0"]["sent"] == 6
+    assert [one.taken > 0 for one in Sink.made] == [True, True]
+    assert all(one.closed for one in Sink.made)
+
+
+async def test_a_receiver_that_does_not_leave_is_cancelled_after_a_while(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    class Stays(Leaves):
+        async def run(self, emit: Emit) -> None:
+            self.counts.samples += 1
+            await trio.sleep_forever()
+
+    nursery.start_soon(after, 1, signal.SIGHUP)
+    nursery.start_soon(after, 20, signal.SIGTERM)
+    assert await main(worded("1", Stays), read=reading(worded("2", Stays)), ledger_path=tmp_path / "l.json") == 0
+    assert balanced(tmp_path / "l.json")["receivers"]["r"]["dropped"]["shutdown"] == 2
+
+
+async def test_a_stop_during_a_reload_wins(autojump_clock: object, nursery: trio.Nursery, tmp_path: Path) -> None:
+    nursery.start_soon(after, 4.5, signal.SIGHUP, signal.SIGTERM)
+    assert await main(worded("1"), read=reading(worded("2")), ledger_path=tmp_path / "l.json") == 0
+    assert balanced(tmp_path / "l.json")["exporters"]["e0"]["sent"] == 2
+    assert Sink.made[0].taken == 2
+
+
+async def test_what_could_not_be_sent_goes_to_where_the_new_file_says(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    class Destination(Sink):
+        async def send(self, payload: Payload) -> None:
+            if self.settings.word == "wrong":
+                raise Retry(reason="cannot reach it")
+            await super().send(payload)
+
+    nursery.start_soon(after, 3.5, signal.SIGHUP, signal.SIGTERM)
+    wrong, right = worded("wrong", Source, Destination), worded("right", Source, Destination)
+    assert await main(wrong, read=reading(right), ledger_path=tmp_path / "l.json") == 0
+    ledger = balanced(tmp_path / "l.json")
+    assert ledger["exporters"]["e0"]["sent"] == ledger["receivers"]["r"]["samples"] == 5
+    assert [one.taken for one in Sink.made] == [0, 5]
+
+
+async def test_an_attempt_that_does_not_end_is_broken_off_and_made_again(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    class Stuck(Sink):
+        async def send(self, payload: Payload) -> None:
+            if self.settings.word == "stuck":
+                await trio.sleep_forever()
+            await super().send(payload)
+
+    nursery.start_soon(after, 3.5, signal.SIGHUP)
+    nursery.start_soon(after, 20.5, signal.SIGTERM)
+    stuck, well = worded("stuck", Source, Stuck), worded("well", Source, Stuck)
+    assert await main(stuck, read=reading(well), ledger_path=tmp_path / "l.json") == 0
+    ledger = balanced(tmp_path / "l.json")
+    assert ledger["exporters"]["e0"]["sent"] == ledger["receivers"]["r"]["samples"]
+
+
+async def test_a_removed_exporter_drains_while_the_others_go_on(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "ebbtide")
+    slow = sink(*[Retry(after=2.0)] * 4)
+    both = config(Source, Sink, slow)
+    one = replace(
+        both,
+        exporters={"e0": both.exporters["e0"]},
+        pipelines={"m": both.pipelines["m"].model_copy(update={"exporters": ["e0"]})},
+    )
+    nursery.start_soon(after, 1.5, signal.SIGHUP)
+    nursery.start_soon(after, 30.5, signal.SIGTERM)
+    assert await main(both, read=reading(one), ledger_path=tmp_path / "l.json") == 0
+    ledger = balanced(tmp_path / "l.json")
+    assert (ledger["exporters"]["e0"]["sent"], ledger["exporters"]["e1"]["sent"]) == (31, 2)
+    assert "exporter e1: drained and removed" in caplog.text
+    assert Sink.made[1].closed
+
+
+async def test_the_admin_port_moves(autojump_clock: object, nursery: trio.Nursery, unused_port: int) -> None:
+    seen: list[object] = []
+
+    async def look() -> None:
+        await trio.sleep(1.5)
+        signal.raise_signal(signal.SIGHUP)
+        await trio.sleep(0.5)
+        async with httpx.AsyncClient() as client:
+            seen.append((await client.get(f"http://127.0.0.1:{unused_port}/readyz")).status_code)
+        signal.raise_signal(signal.SIGTERM)
+
+    nursery.start_soon(look)
+    assert await main(config(), read=reading(config(admin=f"127.0.0.1:{unused_port}"))) == 0
+    assert seen == [200]
+
+
+@pytest.fixture
+def unused_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+async def test_once_takes_no_notice_of_sighup(autojump_clock: object, nursery: trio.Nursery) -> None:
+    async def slow(self: Source, emit: Emit) -> None:
+        await trio.sleep(5)
+
+    nursery.start_soon(after, 1, signal.SIGHUP)
+    assert await main(config(source(slow)), once=True, read=reading()) == 0
 
 
 async def test_a_closed_output_ends_the_agent_well_and_the_others_drain(autojump_clock: object, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from agent import httpserver
 from agent.scripted import Connection, Request, ScriptedServer, Step, answer, serve, then_close, then_hang, then_reset
-from ebbtide import Batch, Context, ReceiveError, ReceiverCounts, Row, Target
+from ebbtide import Batch, Context, ReceiveError, ReceiverCounts, Recording, Row, Target
 from receivers.federate import Federate, FederateSettings
 
 T0 = 1_795_362_000_000  # wall time of the first poll, ms
@@ -506,6 +506,70 @@ async def test_once_polls_once_and_says_what_failed(source: Source, caplog: pyte
     await agent.receiver.once(agent.emit)
     assert (agent.counts.polls, agent.counts.failed_polls) == (2, 1)
     assert "receivers.linkerd: cannot read" in caplog.text
+
+
+# -- recording and replay ----------------------------------------------------------------------------------------------
+
+
+def without_health(rows: list[Row]) -> list[tuple[object, ...]]:
+    """The points but for how long the poll took, in which a replay may differ by the clock's grain."""
+    return [
+        (row.series, row.series.family.typed_by, row.series.target, row.value, row.time, row.start)
+        for row in rows
+        if row.series.name != "scrape_duration_seconds"
+    ]
+
+
+async def test_a_recorded_page_gives_what_the_poll_gave(source: Source, agent: Agent) -> None:
+    body = page().partition(b"\n")[2] + b"other_total{" + labels().encode() + b"} 1\n"
+    source.answers["/federate"] = answer(200, gzip.compress(body), GZIP)
+    source.up = answer(200, page().partition(b"\n")[0] + b"\n")
+    source.answers["/api/v1/metadata"] = data(
+        {"other_total": [{"type": "gauge"}], "x": [{"type": "gauge"}, {"type": "counter"}]}
+    )
+    recorder = Agent(source.server.url)
+    recording = await recorder.receiver.record()
+    await recorder.receiver.aclose()
+    assert recording.body == body
+    assert set(recording.answers) == {
+        "/api/v1/metadata", "/api/v1/targets/metadata?metric=x", "/federate?match%5B%5D=up%7Bjob%3D%22linkerd-proxy%22%7D"
+    }  # fmt: skip
+    assert recording.answers["/api/v1/targets/metadata?metric=x"] is None
+    assert (recording.time, recorder.counts.polls, recorder.counts.samples) == (T0 * 10**6, 1, 0)
+    live = await agent.poll()
+    asked = len(source.server.requests)
+    replayer = Agent(source.server.url)
+    replayer.now += 99
+    await replayer.receiver.replay(recording, replayer.emit)
+    assert without_health([row for batch in replayer.batches for row in batch.rows()]) == without_health(live)
+    assert {row.series.family.typed_by for row in live} == {"linkerd", "metadata", "agent"}
+    assert (replayer.counts, len(source.server.requests)) == (agent.counts, asked)
+
+
+async def test_a_bare_page_is_read_and_what_it_lacks_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    agent = Agent("http://127.0.0.1:9")
+    await agent.receiver.replay(Recording(page(), where="p.prom"), agent.emit)
+    assert agent.counts.samples == 7
+    assert "p.prom came without the server's metadata and targets: " in caplog.text
+
+
+@pytest.mark.parametrize("step", [answer(403), answer(200, HALF), answer(200, b"<html>\n"), then_reset(HEAD)])
+async def test_a_poll_that_fails_is_not_recorded(source: Source, agent: Agent, step: Step) -> None:
+    source.answers["/federate"] = step
+    with pytest.raises(ReceiveError, match=r"^cannot "):
+        await agent.receiver.record()
+    assert (agent.counts.polls, agent.counts.failed_polls) == (1, 1)
+
+
+async def test_a_page_that_cannot_be_read_is_a_failed_poll() -> None:
+    agent = Agent("http://127.0.0.1:9", sample_limit=6)
+    for body, said in (
+        (HALF, "cannot read line "),
+        (WHOLE, "cannot take the answer of p.prom: the page has 7 samples"),
+    ):
+        with pytest.raises(ReceiveError, match=said):
+            await agent.receiver.replay(Recording(body, where="p.prom"), agent.emit)
+    assert (agent.counts.polls, agent.counts.failed_polls, agent.counts.imbalance(), agent.batches) == (2, 2, 0, [])
 
 
 # -- options ----------------------------------------------------------------------------------------------------------

@@ -103,6 +103,19 @@ async def test_what_cannot_be_had_costs_one_warning(
     assert message.endswith("types come from the built-in table and the names' suffixes instead")
 
 
+async def test_a_refusal_that_is_over_is_said(
+    asking: Asking, scrape: Scrape, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    caplog.set_level(logging.INFO, "ebbtide.test")
+    monkeypatch.setattr(metadata, "_AGAIN", 0.0)
+    monkeypatch.setattr(metadata, "_FRESH", 0.0)
+    for step in (answer(404), answer(404), data({}), data({})):
+        asking.answers(step)
+        await asking.enquiry.types(scrape)
+    assert len(caplog.messages) == 2
+    assert caplog.messages[1] == "receivers.linkerd: /api/v1/metadata is answered again, after 2 times in vain"
+
+
 @pytest.mark.parametrize("value", [None, [], "x", {"a": None}, {"a": [None, {}]}, {"a": {"type": "counter"}}])
 async def test_metadata_of_a_wrong_shape_is_passed_over(asking: Asking, scrape: Scrape, value: object) -> None:
     asking.answers(data(value))

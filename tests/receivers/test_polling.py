@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from trio.testing import MockClock
 
+from agent.tracing import Span, switch_off, switch_on
 from ebbtide import Context, Emit, ReceiveError
 from receivers.limits import Limits
-from receivers.polling import Complaints, PollingReceiver, PollingSettings, Schedule, instance_of, labels_of
+from receivers.polling import PollingReceiver, PollingSettings, Schedule, instance_of, labels_of
 
 S = 10**9
 T0 = 1_795_362_003 * S  # three seconds past a whole multiple of ten
@@ -167,41 +168,70 @@ def test_the_wait(nows: list[int], waits: list[int]) -> None:
     assert [schedule.wait(now) for now in nows] == waits
 
 
-# -- complaints ---------------------------------------------------------------------------------------------------------
+# -- failures that last ---------------------------------------------------------------------------------------------------
 
 
 async def test_a_failure_that_lasts_is_said_again_with_its_count(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    complaints = Complaints(logging.getLogger("ebbtide.test"), "receivers.p")
-    for _ in range(62):
-        complaints.failed("cannot read it")
-        await trio.sleep(10)
-    complaints.passed()
-    complaints.passed()
+    await run_for(720, Polls(failing=62))
     assert caplog.messages == [
         "receivers.p: cannot read it",
-        "receivers.p: cannot read it (31 times)",
-        "receivers.p: cannot read it (61 times)",
+        "receivers.p: cannot read it (6 more before, not logged)",
+        "receivers.p: cannot read it (11 more before, not logged)",
+        "receivers.p: cannot read it (23 more before, not logged)",
         "receivers.p: well again after 62 failed polls",
     ]
+    assert {record.component for record in caplog.records} == {"receivers.p"}  # type: ignore[attr-defined]
 
 
 async def test_another_failure_is_said_at_once(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
+    class Changing(Polls):
+        async def poll(self, emit: Emit) -> None:
+            await super().poll(emit)
+            number = len(self.at)
+            if number <= 3:
+                raise ReceiveError("cannot a" if number < 3 else "cannot b")
+            if number == 5:
+                raise ReceiveError("cannot b")
+
     caplog.set_level(logging.INFO)
-    complaints = Complaints(logging.getLogger("ebbtide.test"), "receivers.p")
-    complaints.passed()
-    for sentence in ("cannot a", "cannot a", "cannot b"):
-        complaints.failed(sentence)
-    complaints.passed()
-    complaints.failed("cannot b")
+    await run_for(45, Changing())
     assert caplog.messages == [
         "receivers.p: cannot a",
-        "receivers.p: cannot b",
+        "receivers.p: cannot b (1 more before, not logged)",
         "receivers.p: well again after 3 failed polls",
         "receivers.p: cannot b",
     ]
+
+
+# -- for the self-telemetry -----------------------------------------------------------------------------------------------
+
+
+async def test_polls_are_timed_and_their_success_is_dated(autojump_clock: MockClock) -> None:
+    polls = Polls(lasting=[1, 2, 4], failing=2)
+    await run_for(30, polls)
+    assert polls.counts.poll_seconds == pytest.approx(7)
+    assert polls.counts.last_success == pytest.approx((T0 + 27 * S) / S)
+
+
+async def test_a_poll_that_fails_is_no_success(autojump_clock: MockClock) -> None:
+    polls = Polls(lasting=[1], failing=1)
+    await polls.once(nowhere)
+    assert (polls.counts.poll_seconds, polls.counts.last_success) == (1, 0)
+
+
+async def test_each_poll_is_a_span(autojump_clock: MockClock) -> None:
+    spans: list[Span] = []
+    recorder = switch_on()
+    recorder.pass_on(spans.append, lambda _: True)
+    try:
+        await run_for(15, Polls(failing=1))
+    finally:
+        switch_off(recorder)
+    assert [(one.name, one.error) for one in spans] == [("poll", ("ReceiveError", "cannot read it")), ("poll", None)]
+    assert spans[1].attributes == {"receiver": "p", "samples": 0, "out": 0}
 
 
 # -- addresses and options ----------------------------------------------------------------------------------------------

@@ -291,3 +291,18 @@ def test_every_sample_goes_out_once_or_is_accounted_for(seed: int) -> None:
                 assert identity not in sent
                 sent.add(identity)
     assert not math.isnan(agent.counts.out)
+
+
+# -- a reload -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_type_given_by_the_operator_later_ends_the_old_stream_and_begins_a_new_one() -> None:
+    agent = Agent()
+    agent.poll(0, f"a{{{TARGET}}} 1@0\nb{{{TARGET}}} 1@0")
+    agent.scrape.types.obey({"a": "counter"})
+    assert agent.poll(10, f"a{{{TARGET}}} 2@10\nb{{{TARGET}}} 2@10") == [
+        "a{} 2 at 10 from 10",
+        "a{} end at 10",
+        "b{} 2 at 10",
+    ]
+    assert agent.poll(20, f"a{{{TARGET}}} 2@10\nb{{{TARGET}}} 3@20") == ["b{} 3 at 20"]  # what was sent is remembered

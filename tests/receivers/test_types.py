@@ -341,6 +341,47 @@ def test_units_are_translated(word: str, unit: str) -> None:
     assert ucum(word) == unit
 
 
+# -- the operator changes his mind ---------------------------------------------------------------------------------------
+
+
+def test_another_word_of_the_operator_decides_again_what_it_touches() -> None:
+    book = TypeBook({"a": "counter"})
+    heads = [("a", ()), ("b", ()), ("c_total", ())]
+    before = book.decide(heads)
+    assert [family.kind for family in before] == ["counter", "unknown", "counter"]
+    book.obey({"b": "gauge"})
+    revised = book.revise()
+    assert {old.name: new.kind for old, new in revised.items()} == {"a": "unknown", "b": "gauge"}
+    assert [family.kind for family in book.decide(heads)] == ["unknown", "gauge", "counter"]
+    assert book.revise() == {}
+
+
+def test_the_same_word_again_decides_nothing_anew() -> None:
+    book = TypeBook({"a": "counter"})
+    (family,) = book.decide([("a", ())])
+    book.obey({"a": "counter"})
+    assert book.revise() == {}
+    assert book.decide([("a", ())]) == [family]
+
+
+def test_what_the_server_told_outlives_a_new_word() -> None:
+    book = TypeBook()
+    book.learn({"a": [{"type": "summary", "unit": "", "help": "h"}]})
+    book.decide([("a_count", ())])
+    book.obey({"b": "gauge"})
+    assert book.revise() == {}
+    assert [family.kind for family in book.decide([("a_count", ()), ("a_sum", ())])] == ["summary", "summary"]
+
+
+def test_an_unknown_one_can_still_become_known_after_a_new_word() -> None:
+    book = TypeBook()
+    book.decide([("a", ()), ("b", ())])
+    book.obey({"b": "gauge"})
+    assert {old.name for old in book.revise()} == {"b"}
+    book.learn({"a": [{"type": "gauge", "unit": "", "help": ""}]})
+    assert {old.name: new.kind for old, new in book.revise().items()} == {"a": "gauge"}
+
+
 # -- the recorded proxies through a real Prometheus ---------------------------------------------------------------------
 
 

@@ -1,0 +1,90 @@
+"""The life of one receiver: run, started again after a bug, asked to leave by a reload."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from agent.ledger import ReceiverCounts
+from agent.plugin import Emit, Receiver
+from agent.settings import show_duration
+
+logger = logging.getLogger("ebbtide.run")
+
+FIRST_RESTART, LAST_RESTART = 1.0, 30.0
+"""Seconds before a receiver with a bug is started again: the first time, and at most."""
+
+
+class Reception:
+    """One receiver and where it emits to."""
+
+    def __init__(self, receiver: Receiver[Any], emit: Emit):
+        self._receiver = receiver
+        self._emit = emit
+        self._scope = trio.CancelScope()
+        self._ended = trio.Event()
+        self._leaving = False
+
+    async def run(self) -> None:
+        """Receive until the receiver leaves or is cancelled; one with a bug is started again, ever more slowly."""
+        try:
+            with self._scope:
+                await self._keep_receiving()
+        finally:
+            self._ended.set()
+
+    async def poll(self) -> None:
+        """Let the receiver poll once; a bug is a failed poll."""
+        if await self._guarded(self._receiver.once):
+            counts = self._receiver.counts
+            counts.failed_polls += 1
+            counts.polls = max(counts.polls, counts.failed_polls)
+
+    async def retire(self, patience: float) -> None:
+        """Return once ``run`` has ended: what is under way may take ``patience`` seconds, then it is cancelled."""
+        self._leaving = True
+        with trio.move_on_after(patience):
+            if self._receiver.leave():
+                await self._ended.wait()
+        self._scope.cancel()
+        await self._ended.wait()
+
+    async def _keep_receiving(self) -> None:
+        name, wait = self._receiver.context.id, FIRST_RESTART
+        while True:
+            began = trio.current_time()
+            bug = await self._guarded(self._receiver.run)
+            if self._leaving:
+                return
+            if not bug:
+                logger.warning("receiver %s has ended by itself; it is not started again", name)
+                return
+            if trio.current_time() - began > LAST_RESTART:
+                wait = FIRST_RESTART
+            logger.info("receiver %s starts again in %s", name, show_duration(wait))
+            await trio.sleep(wait)
+            wait = min(2 * wait, LAST_RESTART)
+
+    async def _guarded(self, receive: Callable[[Emit], Awaitable[None]]) -> bool:
+        """Await ``receive``; True where it had a bug. Samples that it counted and did not emit are booked."""
+        lost, bug = "shutdown", False
+        try:
+            await receive(self._emit)
+        except* Exception as group:
+            error = group.exceptions[0] if len(group.exceptions) == 1 else group
+            name = self._receiver.context.id
+            logger.error("receiver %s failed: a bug of this receiver", name, exc_info=error)
+            lost, bug = "bug", True
+        finally:
+            _book_lost(self._receiver.counts, lost)
+        return bug
+
+
+def _book_lost(counts: ReceiverCounts, reason: str) -> None:
+    """Samples that a receiver counted and did not emit before it was ended."""
+    lost = counts.imbalance()
+    if lost > 0:
+        counts.dropped[reason] += lost
