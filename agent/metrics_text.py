@@ -1,53 +1,46 @@
-"""Metrics collected by the OpenTelemetry SDK as Prometheus' text format 0.0.4.
+"""Instruments as Prometheus' text format 0.0.4.
 
 Names follow OpenTelemetry's "Prometheus and OpenMetrics Compatibility": dots become underscores, a unit that is a word
-is a suffix, and a monotonic sum ends in ``_total``. Only sums and gauges are written: there are no others here.
+is a suffix, and a counter ends in ``_total``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from opentelemetry.sdk.metrics.export import Gauge, Metric, MetricsData, NumberDataPoint, Sum
+if TYPE_CHECKING:
+    from agent.meter import Instrument
 
 _UNITS = {"s": "seconds", "By": "bytes"}
 _LABEL_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n", '"': r"\""})
 _HELP_ESCAPES = str.maketrans({"\\": r"\\", "\n": r"\n"})
 
 
-def render(data: MetricsData | None) -> str:
-    """Return all sums and gauges, one family after the other."""
-    return "".join(line for metric in _metrics(data) for line in _family(metric))
+def render(instruments: Iterable[Instrument]) -> str:
+    """Read all instruments and return one family after the other."""
+    return "".join(line for instrument in instruments for line in _family(instrument))
 
 
-def _metrics(data: MetricsData | None) -> Iterator[Metric]:
-    for resource in data.resource_metrics if data else ():
-        for scope in resource.scope_metrics:
-            yield from scope.metrics
-
-
-def _family(metric: Metric) -> Iterator[str]:
-    if not isinstance(metric.data, Sum | Gauge):
-        return
-    monotonic = isinstance(metric.data, Sum) and metric.data.is_monotonic
-    name = _name(metric.name, metric.unit or "", monotonic)
-    yield f"# HELP {name} {(metric.description or '').translate(_HELP_ESCAPES)}\n"
-    yield f"# TYPE {name} {'counter' if monotonic else 'gauge'}\n"
-    for point in metric.data.data_points:
-        if isinstance(point, NumberDataPoint):
-            yield f"{name}{_labels(point)} {point.value!r}\n"
-
-
-def _name(name: str, unit: str, monotonic: bool) -> str:
-    words = [name.replace(".", "_")]
-    if unit in _UNITS:
-        words.append(_UNITS[unit])
-    if monotonic:
+def prometheus_name(instrument: Instrument) -> str:
+    """Return the name that Prometheus sees."""
+    words = [instrument.name.replace(".", "_")]
+    if instrument.unit in _UNITS:
+        words.append(_UNITS[instrument.unit])
+    if instrument.counter:
         words.append("total")
     return "_".join(words)
 
 
-def _labels(point: NumberDataPoint) -> str:
-    pairs = sorted((point.attributes or {}).items())
-    inside = ",".join(f'{name}="{str(value).translate(_LABEL_ESCAPES)}"' for name, value in pairs)
+def _family(instrument: Instrument) -> Iterator[str]:
+    name = prometheus_name(instrument)
+    yield f"# HELP {name} {instrument.help.translate(_HELP_ESCAPES)}\n"
+    yield f"# TYPE {name} {'counter' if instrument.counter else 'gauge'}\n"
+    for value, labels in instrument.read():
+        yield f"{name}{_labels(instrument.labels, labels)} {value!r}\n"
+
+
+def _labels(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    pairs = sorted(zip(names, values, strict=True))
+    inside = ",".join(f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in pairs)
     return f"{{{inside}}}" if inside else ""

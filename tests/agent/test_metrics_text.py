@@ -1,33 +1,47 @@
-"""Collected metrics as text: names, units, escapes."""
+"""Instruments become Prometheus text: names, types, escapes."""
 
 from __future__ import annotations
 
-from opentelemetry.metrics import Observation
-from opentelemetry.sdk.metrics import MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+import pytest
 
-from agent.metrics_text import render
-
-
-def test_nothing_is_empty_text() -> None:
-    assert render(None) == ""
+from agent.meter import Instrument
+from agent.metrics_text import prometheus_name, render
 
 
-def test_sums_gauges_units_and_escapes_as_text() -> None:
-    reader = InMemoryMetricReader()
-    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("m")
-    meter.create_observable_counter("a.time", [lambda _: [Observation(1.5, {"x": 'q"\n\\'})]], "s", "back\\slash\nline")
-    meter.create_observable_gauge("b.size", [lambda _: [Observation(2, {})]], "By", "Size.")
-    meter.create_observable_up_down_counter("c.level", [lambda _: [Observation(-3, {"z": 1, "a": "2"})]], "{thing}")
-    meter.create_histogram("d.ignored").record(1)
-    assert render(reader.get_metrics_data()) == (
-        "# HELP a_time_seconds_total back\\\\slash\\nline\n"
-        "# TYPE a_time_seconds_total counter\n"
-        'a_time_seconds_total{x="q\\"\\n\\\\"} 1.5\n'
-        "# HELP b_size_bytes Size.\n"
-        "# TYPE b_size_bytes gauge\n"
-        "b_size_bytes 2\n"
-        "# HELP c_level \n"
-        "# TYPE c_level gauge\n"
-        'c_level{a="2",z="1"} -3\n'
+def instrument(name: str, unit: str = "", counter: bool = False, help: str = "Help.") -> Instrument:
+    return Instrument(name, unit, help, (), lambda: [(1, ())], counter)
+
+
+@pytest.mark.parametrize(
+    ("name", "unit", "counter", "shown"),
+    [
+        ("a.b", "", False, "a_b"),
+        ("a.b", "", True, "a_b_total"),
+        ("a.b", "{poll}", True, "a_b_total"),
+        ("a.cpu", "s", True, "a_cpu_seconds_total"),
+        ("a.memory", "By", False, "a_memory_bytes"),
+    ],
+)
+def test_names(name: str, unit: str, counter: bool, shown: str) -> None:
+    assert prometheus_name(instrument(name, unit, counter)) == shown
+
+
+def test_the_text() -> None:
+    readings = [(7, ("b", 'quo"te')), (1.5, ("a", "back\\slash\nline"))]
+    one = Instrument("a.b", "", "What\nit \\ is.", ("z", "y"), lambda: readings, True)
+    none = Instrument("c", "", "Nothing.", (), list)
+    assert render([one, none, instrument("d")]) == (
+        "# HELP a_b_total What\\nit \\\\ is.\n"
+        "# TYPE a_b_total counter\n"
+        'a_b_total{y="quo\\"te",z="b"} 7\n'
+        'a_b_total{y="back\\\\slash\\nline",z="a"} 1.5\n'
+        "# HELP c Nothing.\n"
+        "# TYPE c gauge\n"
+        "# HELP d Help.\n"
+        "# TYPE d gauge\n"
+        "d 1\n"
     )
+
+
+def test_nothing_is_nothing() -> None:
+    assert render([]) == ""
