@@ -76,6 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         sub.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
         if name == "once":
             sub.add_argument("--ledger", type=Path, metavar="PATH", help="write the ledger there, as JSON")
+    _preview_arguments(command("preview", _preview, "show what one poll would become, and send nothing"))
+    _record_arguments(command("record", _record, "save the page of one poll, for preview --page"))
     command("components", _components, "list the plugins that are installed")
     command("docs", _docs, "print the options of a component").add_argument(
         "name", metavar="NAME", help="its type, or: agent, pipelines"
@@ -86,6 +88,29 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _FILE_HELP = "the pipeline file (default: " + ", then ".join(map(str, DEFAULT_FILES)) + ")"
+
+
+def _preview_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
+    parser.add_argument("--page", type=Path, metavar="PAGE", help="read this saved page instead of polling")
+    parser.add_argument("--receiver", metavar="ID", help="poll this receiver only; whom the page is for")
+    parser.add_argument(
+        "--pairs",
+        type=_at_least(0),
+        default=3,
+        metavar="N",
+        help="rows to show of each processor, before and after (%(default)s)",
+    )
+    parser.add_argument("--json", action="store_true", help="print all of it as one JSON document")
+
+
+def _record_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help=_FILE_HELP)
+    parser.add_argument(
+        "--page", type=Path, metavar="PAGE", required=True, help="where to save it; gzip where the name ends in .gz"
+    )
+    parser.add_argument("--receiver", metavar="ID", help="which receiver polls, where there are several")
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
 def _demo_arguments(parser: argparse.ArgumentParser) -> None:
@@ -157,6 +182,9 @@ def _chosen(file: Path | None) -> Path:
 
 def _configured(file: Path | None, use: Callable[[Config], int]) -> int:
     """Load the file and use it; print what is wrong with it instead, all at once."""
+    from agent import heap
+
+    heap.prepare()  # before the imports: a sixth of their time goes to a collector that looks often
     from agent.config import ConfigErrors, load
     from agent.plugin import ConfigError
 
@@ -190,6 +218,24 @@ def _started(config: Config, *, once: bool = False, ledger_path: Path | None = N
     for warning in config.warnings:
         logging.getLogger("ebbtide").warning("%s", warning)
     return run(config, once=once, ledger_path=ledger_path)
+
+
+def _preview(options: argparse.Namespace) -> int:
+    def use(config: Config) -> int:
+        from agent.preview import PreviewOptions, preview
+
+        return preview(config, PreviewOptions(options.page, options.receiver, options.pairs, options.json))
+
+    return _configured(options.file, use)
+
+
+def _record(options: argparse.Namespace) -> int:
+    def use(config: Config) -> int:
+        from agent.preview import record
+
+        return record(config, options.page, options.receiver, force=options.force)
+
+    return _configured(options.file, use)
 
 
 def _check(options: argparse.Namespace) -> int:

@@ -34,11 +34,12 @@ BAR = 26.0  # height of the title bar
 PICTURES = {
     "federate": "curl -sG $URL/federate --data-urlencode 'match[]={__name__=~\"response_.*\"}' | cut -c-118",
     "once": "ebbtide once docs/pictures/shop.toml",
+    "preview": "ebbtide preview docs/pictures/preview.toml --pairs 2",
 }
-SHOWN_ROWS = {"federate": 9}
+SHOWN_ROWS = {"federate": 9, "preview": 64}
 
 FOREGROUND, BACKGROUND, FRAME = "#d8dee9", "#1d2129", "#2a303b"
-COLOURS = {"32": "#a3be8c", "33": "#ebcb8b", "35": "#b48ead", "36": "#88c0d0"}
+COLOURS = {"31": "#bf616a", "32": "#a3be8c", "33": "#ebcb8b", "35": "#b48ead", "36": "#88c0d0"}
 FAINT = "#7b8494"
 _ESCAPE = re.compile(r"\x1b\[([0-9;]*)m")
 
