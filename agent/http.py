@@ -8,6 +8,10 @@ connecting, and callers put one ``deadline`` around the whole exchange. Everythi
 leaves as one exception, ``Fault``, with one sentence; its reason is found by walking the chain of causes, for httpx
 reports a refused certificate with an empty message three levels above the reason.
 
+A server may close a kept connection at the very moment at which it is used again. That is nobody's failure: a request
+whose reused connection ends before the head of an answer came is sent again by another one (RFC 9112 §9.3.1; a GET may be
+repeated, and OTLP accepts duplicates). Only what a new connection brings is reported.
+
 Redirects are followed when they stay with the same host and port, or go from http to https on the same host: GET by any
 of the five codes, POST by 307 and 308 only. Others are handed to the caller as they are: credentials go nowhere else.
 """
@@ -16,9 +20,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
+import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote, urlencode
 
 import httpx
@@ -58,7 +63,7 @@ def deadline(seconds: float, url: str) -> Iterator[None]:
 class Answer:
     """A whole answer, inflated. ``headers`` are looked up without regard to case.
 
-    ``fault`` is set, and ``body`` empty, where the body could not be inflated: the status is known all the same.
+    ``fault`` is set, and ``body`` empty, where the body could not be read: the status is known all the same.
     """
 
     status: int
@@ -137,7 +142,7 @@ class _Chunks:
 class Client:
     """HTTP to one target, with its credentials; connections are kept, files on disk are read again when they change.
 
-    ``trust_env`` obeys the proxy variables of the environment. ``headers`` may hold secrets: no fault shows them.
+    ``proxy`` is the URL of an HTTP proxy to go through. It and ``headers`` may hold secrets: no fault shows them.
     """
 
     def __init__(
@@ -148,7 +153,7 @@ class Client:
         basic_auth: BasicAuth | None = None,
         bearer_token: Secret | None = None,
         bearer_token_file: str | None = None,
-        trust_env: bool = False,
+        proxy: str | None = None,
         keepalive_expiry: float = KEEPALIVE_EXPIRY,
         connect_timeout: float = CONNECT_TIMEOUT,
         user_agent: str = USER_AGENT,
@@ -156,7 +161,8 @@ class Client:
         self._tls = tls or Tls()
         self._headers = {"user-agent": user_agent, "accept-encoding": "gzip", **_lowered(headers)}
         self._authorization = authorization(basic_auth, bearer_token, bearer_token_file)
-        self._trust_env = trust_env
+        self._proxy = proxy
+        self._via = f" through the proxy {safe_url(proxy)}" if proxy else ""
         self._timeout = httpx.Timeout(None, connect=connect_timeout)
         self._limits = httpx.Limits(keepalive_expiry=keepalive_expiry)
         self._pools: dict[bool, _Pool] = {}  # by whether TLS is spoken
@@ -173,16 +179,30 @@ class Client:
             yield response
 
     async def post(
-        self, url: str, body: bytes, headers: Mapping[str, str] | None = None, max_response: int = 4 << 20
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        max_response: int = 4 << 20,
+        timeout: float = math.inf,
     ) -> Answer:
-        """POST ``body`` and return the whole answer, at most ``max_response`` inflated bytes (else "too_large")."""
-        async with self._exchange("POST", url, body, headers) as response:
-            try:
-                return Answer(response.status, response.headers, await response.read(max_response))
-            except Fault as fault:
-                if fault.kind != "encoding" and not (fault.kind == "short" and response.complete):
-                    raise
-                return Answer(response.status, response.headers, b"", fault)
+        """POST ``body`` and return the whole answer, at most ``max_response`` inflated bytes (else "too_large").
+
+        It may arrive twice, where a kept connection breaks. A status that is not 2xx counts though its body fails: what
+        the server decided is known then. One of 2xx counts if the body came whole, and only cannot be inflated.
+        """
+        answer: Answer | None = None
+        try:
+            with deadline(timeout, url):
+                async with self._exchange("POST", url, body, headers) as response:
+                    answer = Answer(response.status, response.headers, b"")
+                    return replace(answer, body=await response.read(max_response))
+        except Fault as fault:
+            if answer is None or fault.kind == "too_large":
+                raise
+            if 200 <= answer.status < 300 and not response.complete and fault.kind != "encoding":
+                raise
+            return replace(answer, fault=fault)
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -212,15 +232,34 @@ class Client:
             request = pool.http.build_request(
                 method, url, content=body, headers=self._all_headers(headers), extensions=pool.extensions
             )
+        if body is not None:
+            request.stream = _Body(body)
         async with pool:
-            with _faults(url):
-                raw = await pool.http.send(request, stream=True)
+            raw = await self._sent(pool, request, url)
             response = Response(raw, url)
             try:
                 yield response
             finally:
                 await response._abandon()
                 await raw.aclose()
+
+    async def _sent(self, pool: _Pool, request: httpx.Request, url: str) -> httpx.Response:
+        """Send, and return the answer's head. Each kept connection that proves closed is gone, so this comes to an end."""
+        while True:
+            connected = False
+
+            async def watch(event: str, _: object) -> None:
+                nonlocal connected
+                connected = connected or event.startswith("connection.connect")
+
+            request.extensions["trace"] = watch
+            try:
+                with _faults(url, self._via):
+                    return await pool.http.send(request, stream=True)
+            except Fault as fault:
+                if connected or fault.kind != "reset":
+                    raise
+                log.debug("%s; this was a kept connection, so it is tried by another", fault)
 
     def _all_headers(self, more: Mapping[str, str] | None) -> list[tuple[bytes, bytes]]:
         headers = {**self._headers, **_lowered(more)}
@@ -244,13 +283,38 @@ class Client:
             known.stamp = stamp
             return known
         http = httpx.AsyncClient(
-            verify=context, trust_env=self._trust_env, timeout=self._timeout, limits=self._limits, headers={}
+            verify=context, proxy=self._proxy, trust_env=False, timeout=self._timeout, limits=self._limits, headers={}
         )
         name = self._tls.server_name
         pool = self._pools[secure] = _Pool(http, stamp, {"sni_hostname": name} if secure and name else {})
         if known is not None:
             await known.retire()
         return pool
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body. httpx's own is an async generator, which nobody closes where a write fails half way."""
+
+    def __init__(self, body: bytes):
+        self._body = body
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._body)
+
+
+class _Once:
+    """Iterates over one piece."""
+
+    def __init__(self, piece: bytes):
+        self._left = [piece]
+
+    def __aiter__(self) -> _Once:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if not self._left:
+            raise StopAsyncIteration
+        return self._left.pop()
 
 
 class _Pool:
@@ -304,12 +368,12 @@ def _redirection(method: str, url: str, response: Response) -> str | None:
 
 
 @contextmanager
-def _faults(url: str) -> Iterator[None]:
+def _faults(url: str, via: str = "") -> Iterator[None]:
     """Map what httpx raises, once, at the edge."""
     try:
         yield
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
-        fault = explain(error, url)
+        fault = explain(error, url, via)
     else:
         return
     # Without the cause: httpx quotes illegal header values, which may be secrets.

@@ -45,9 +45,9 @@ def safe_url(url: str) -> str:
     return f"{parts.scheme}://{host}{f':{port}' if port else ''}{parts.path}"
 
 
-def explain(error: BaseException, url: str) -> Fault:
-    """Turn what the HTTP client raised about ``url`` into a Fault."""
-    where = safe_url(url)
+def explain(error: BaseException, url: str, via: str = "") -> Fault:
+    """Turn what the HTTP client raised about ``url`` into a Fault. ``via``: words for the way there, such as a proxy."""
+    where = safe_url(url) + via
     for cause in reversed(list(_causes(error))):
         found = _known(cause, url)
         if found:
@@ -96,17 +96,34 @@ def _known(cause: BaseException, url: str) -> Finding | None:
 
 def _of_tls(cause: ssl.SSLError) -> Finding:
     if isinstance(cause, ssl.SSLCertVerificationError):
-        why = f"the server's certificate is not accepted ({cause.verify_message.rstrip('.')})"
-        return "tls", why, "set `tls.ca_file` to the authority that signed it, or `tls.server_name` to the name in it"
+        why = cause.verify_message.rstrip(".")
+        return "tls", f"the server's certificate is not accepted ({why})", certificate_cure(why)
     reason = cause.reason or shorten(str(cause))
-    if reason in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"):
+    if reason in _NOT_TLS:
         return "tls", f"the server does not speak TLS there ({reason})", "use http://, or the port that speaks TLS"
-    if "CERTIFICATE_REQUIRED" in reason or "HANDSHAKE_FAILURE" in reason:
-        cure = "set `tls.cert_file` and `tls.key_file`"
+    if "PROTOCOL" in reason:  # ours, or the alert of the server
+        why = f"the server and this agent have no version of TLS in common ({reason})"
+        return "tls", why, "let the server speak TLS 1.2 or newer"
+    if any(word in reason for word in _CLIENT_CERTIFICATE):
+        cure = "set `tls.cert_file` and `tls.key_file` to a pair that the server trusts"
         return "tls", f"the server asks for a client certificate or refuses this one ({reason})", cure
     if "EOF" in reason:
         return "reset", "the server closed the connection in the middle of TLS", "see the server's log, or try again"
     return "tls", f"TLS failed ({reason})", "check the certificates and the TLS versions of both sides"
+
+
+def certificate_cure(why: str) -> str:
+    """What to try when a server's certificate is refused for this reason, in OpenSSL's words."""
+    text = why.lower()
+    if "expired" in text or "not yet valid" in text:
+        return "renew it on the server, and check the clocks of both sides"
+    if "mismatch" in text or "not valid for" in text:
+        return "set `tls.server_name` to a name in it, or correct the host in the URL"
+    return "set `tls.ca_file` to the authority that signed it"
+
+
+_NOT_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG")
+_CLIENT_CERTIFICATE = ("CERTIFICATE", "HANDSHAKE_FAILURE", "UNKNOWN_CA", "ACCESS_DENIED")
 
 
 def _of_socket(cause: OSError) -> Finding | None:
@@ -134,9 +151,8 @@ def _of_client(cause: BaseException, url: str) -> Finding | None:
             why = f"the answer ended early ({shorten(text)})"
             return "short", why, "the server or a proxy between broke off; see its log"
         if "disconnected" in text:
-            hint = " (one that asks for a client certificate does this: set `tls.cert_file`)" if _is_tls(url) else ""
-            return "reset", "the server closed the connection without an answer", f"see the server's log{hint}"
-        return "protocol", f"the answer is not HTTP ({shorten(text)})", "check that an HTTP server listens there"
+            return "reset", "the server closed the connection without an answer", f"see the server's log{_hint(url)}"
+        return "protocol", *_not_http(text)
     if isinstance(cause, httpx.LocalProtocolError | UnicodeError):  # their text quotes header values
         return "protocol", "a header or the path holds illegal characters", "check `headers`, tokens and the URL"
     if isinstance(cause, httpx.UnsupportedProtocol | httpx.InvalidURL):
@@ -145,9 +161,21 @@ def _of_client(cause: BaseException, url: str) -> Finding | None:
         why = f"the proxy refused ({shorten(text)})"
         return "unreachable", why, "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     if isinstance(cause, httpx.ReadError | httpx.WriteError | httpx.CloseError):
-        return "reset", "the connection broke", "see the server's log, or try again"
+        return "reset", "the connection broke", f"see the server's log{_hint(url)}"
     return None
 
 
-def _is_tls(url: str) -> bool:
-    return url[:6].lower() == "https:"
+def _hint(url: str) -> str:
+    if url[:6].lower() != "https:":
+        return ""
+    return " (one that asks for a client certificate does this: set `tls.cert_file`)"
+
+
+def _not_http(text: str) -> tuple[str, str]:
+    """Why and what to try, where the answer is not HTTP."""
+    if "illegal request line" in text:  # h11's words for a first byte that no HTTP begins with: TLS, HTTP/2
+        return (
+            "the answer is not HTTP/1.1",
+            "the server may speak TLS or gRPC there: use https://, or the port for HTTP",
+        )
+    return f"the answer is not HTTP ({shorten(text)})", "check that an HTTP server listens there"

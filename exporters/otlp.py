@@ -2,14 +2,15 @@
 
 Strategy. A thin shell over parts that do no IO: the template encodes, a form joins and cuts, a codec compresses once,
 a sender (``otlp_http``, ``otlp_grpc``) does one exchange, and ``otlp_answers`` judges it. What the file leaves open the
-environment's OTEL_EXPORTER_OTLP_* say, by their own rules (``otlp_env``).
+environment's OTEL_EXPORTER_OTLP_* say, by their own rules (``otlp_env``). Proxies are the environment's: HTTP_PROXY and
+HTTPS_PROXY over HTTP; by gRPC HTTPS_PROXY alone, for either scheme, as in Go and so in the Collector.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ebbtide import (
@@ -20,19 +21,23 @@ from ebbtide import (
     Duration,
     Exporter,
     Payload,
+    ProxyError,
     Secret,
     Settings,
     Size,
     Tls,
     TooLarge,
     option,
+    proxy_of,
 )
 from exporters.otlp_env import DEFAULT_HTTP, METRICS_PATH, Compression, Environment, read_environment
 from exporters.otlp_forms import Form, JsonForm, ProtobufForm
-from exporters.otlp_grpc import GrpcSender
 from exporters.otlp_http import HttpSender
 from exporters.otlp_seal import Codec, codec
 from exporters.otlp_template import encode
+
+if TYPE_CHECKING:
+    from exporters.otlp_grpc import GrpcSender
 
 DEFAULT_GRPC_PORTS = {"http": 4317, "https": 443}
 MAX_WARNINGS = 10  # different warnings of one destination that are logged
@@ -47,7 +52,8 @@ class OtlpSettings(Settings):
     endpoint: str | None = option(
         None,
         "URL of the destination. http: a path of \"\" or \"/\" becomes /v1/metrics, any other is used as it is; "
-        "default http://localhost:4318. grpc: http:// is plain, https:// is TLS; default http://localhost:4317.",
+        "default http://localhost:4318. grpc: http:// is plain, https:// is TLS; default http://localhost:4317. "
+        "The environment's HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed (grpc: HTTPS_PROXY alone), never to loopback.",
     )  # fmt: skip
     protocol: Literal["http/protobuf", "http/json", "grpc"] = option("http/protobuf", "How requests are sent.")
     headers: dict[str, Secret] = option(
@@ -75,14 +81,14 @@ class Otlp(Exporter[OtlpSettings]):
     ):
         super().__init__(settings, context)
         environment = read_environment(environ)
-        for warning in environment.warnings:
-            self.context.log.warning("%s", warning)
-        plan = _Plan(self.settings, environment)
+        plan = _Plan(self.settings, environment, environ)
+        for warning in (*environment.warnings, *plan.warnings):
+            self.context.log.warning("exporter %s: %s", self.context.id, warning)
         self._form: Form = JsonForm() if plan.protocol == "http/json" else ProtobufForm()
         # By gRPC the channel compresses each message itself: bodies are held plain.
         self._codec: Codec = codec("none" if plan.protocol == "grpc" else plan.compression)
         self._sender: HttpSender | GrpcSender = (
-            plan.grpc_sender() if plan.protocol == "grpc" else plan.http_sender(self._form, self._codec)
+            plan.grpc_sender(self._warn_once) if plan.protocol == "grpc" else plan.http_sender(self._form, self._codec)
         )
         self._warned: set[str] = set()
 
@@ -108,8 +114,8 @@ class Otlp(Exporter[OtlpSettings]):
         return self._form.cut(payload, min(max_bytes, self.max_request))
 
     def seal(self, body: bytes) -> bytes:
-        """Compress."""
-        return self._codec.compress(body)
+        """Compress. After a reload under another `protocol` the body may be of the form before: it is brought into ours."""
+        return self._codec.compress(self._form.adopt(body))
 
     def unseal(self, body: bytes) -> bytes:
         """Decompress."""
@@ -120,7 +126,11 @@ class Otlp(Exporter[OtlpSettings]):
         if self._codec.size(payload.body) > self.max_request:
             raise TooLarge(f"the request is larger than `max_request`, {self.max_request} bytes")
         warning = await self._sender.send(payload)
-        if warning and warning not in self._warned and len(self._warned) < MAX_WARNINGS:
+        if warning:
+            self._warn_once(warning)
+
+    def _warn_once(self, warning: str) -> None:
+        if warning not in self._warned and len(self._warned) < MAX_WARNINGS:
             self._warned.add(warning)
             self.context.log.warning("exporter %s: %s", self.context.id, warning)
 
@@ -132,25 +142,47 @@ class Otlp(Exporter[OtlpSettings]):
 class _Plan:
     """The settings, with what they leave open filled in from the environment; raises ConfigError."""
 
-    def __init__(self, settings: OtlpSettings, environment: Environment):
+    def __init__(self, settings: OtlpSettings, environment: Environment, environ: Mapping[str, str]):
         given = settings.model_fields_set
         self._settings = settings
         self._environment = environment
+        self._environ = environ
+        self.warnings: list[str] = []
         self.protocol = settings.protocol if "protocol" in given else environment.protocol or settings.protocol
         self.timeout = settings.timeout if "timeout" in given else environment.timeout or settings.timeout
-        usual: Compression = "none" if self.protocol == "grpc" else "gzip"
-        self.compression: Compression = settings.compression or environment.compression or usual
-        if self.protocol == "grpc" and self.compression == "zstd":
+        self.compression = self._compression()
+        self.headers = {name: Secret(value) for name, value in environment.headers.items()}
+        self.headers.update((name.lower(), value) for name, value in settings.headers.items())
+        self.tls = self._tls()
+
+    def _compression(self) -> Compression:
+        chosen, wished = self._settings.compression, self._environment.compression
+        if self.protocol != "grpc":
+            return chosen or wished or "gzip"
+        if chosen == "zstd":
             raise ConfigError(
                 'cannot compress with zstd by gRPC; use "gzip" or "none", or http/protobuf', "compression"
             )
-        self.headers = {name: Secret(value) for name, value in environment.headers.items()}
-        self.headers.update((name.lower(), value) for name, value in settings.headers.items())
-        self.tls = settings.tls or Tls(
-            ca_file=environment.certificate,
-            cert_file=environment.client_certificate,
-            key_file=environment.client_key,
-        )
+        if chosen is None and wished == "zstd":
+            self.warnings.append(
+                "cannot use OTEL_EXPORTER_OTLP_COMPRESSION from the environment: gRPC has no zstd; it is ignored"
+            )
+            wished = None
+        return chosen or wished or "none"
+
+    def _tls(self) -> Tls:
+        """The file's word, key by key; a client certificate and its key come from one place."""
+        tls, environment = self._settings.tls or Tls(), self._environment
+        more = {} if tls.ca_file else {"ca_file": environment.certificate}
+        if not tls.cert_file:
+            more |= {"cert_file": environment.client_certificate, "key_file": environment.client_key}
+        return tls.model_copy(update=more)
+
+    def _proxy(self, url: str, schemes: tuple[str, ...] = ("http", "https")) -> str | None:
+        try:
+            return proxy_of(url, self._environ, schemes)
+        except ProxyError as error:
+            raise ConfigError(str(error), "endpoint") from error
 
     def http_sender(self, form: Form, codec: Codec) -> HttpSender:
         """Return the sender for OTLP over HTTP."""
@@ -171,10 +203,13 @@ class _Plan:
             timeout=self.timeout,
             max_response=self._settings.max_response,
             user_agent=OTLP_USER_AGENT,
+            proxy=self._proxy(url),
         )
 
-    def grpc_sender(self) -> GrpcSender:
+    def grpc_sender(self, warn: Callable[[str], None]) -> GrpcSender:
         """Return the sender for OTLP by gRPC."""
+        from exporters.otlp_grpc import GrpcSender  # here, as plain HTTP needs none of what it imports
+
         parts = self._split(self._settings.endpoint or self._environment.grpc_url())
         if parts.path not in ("", "/") or parts.query or parts.username:
             raise ConfigError(
@@ -182,8 +217,9 @@ class _Plan:
             )
         host = parts.hostname or ""
         host = f"[{host}]" if ":" in host else host
+        target = f"{host}:{parts.port or DEFAULT_GRPC_PORTS[parts.scheme]}"
         return GrpcSender(
-            f"{host}:{parts.port or DEFAULT_GRPC_PORTS[parts.scheme]}",
+            target,
             secure=parts.scheme == "https",
             gzip=self.compression == "gzip",
             headers=self.headers,
@@ -191,6 +227,8 @@ class _Plan:
             timeout=self.timeout,
             max_response=self._settings.max_response,
             user_agent=OTLP_USER_AGENT,
+            proxy=self._proxy(f"https://{target}", ("http",)),
+            warn=warn,
         )
 
     def _split(self, url: str) -> SplitResult:
@@ -201,7 +239,9 @@ class _Plan:
         except ValueError:
             usable = False
         if not usable:
-            source = "the option" if self._settings.endpoint else "OTEL_EXPORTER_OTLP_ENDPOINT in the environment"
+            source = (
+                "the option" if self._settings.endpoint else f"{self._environment.endpoint_name} in the environment"
+            )
             raise ConfigError(
                 f"cannot use the endpoint given by {source}: expected http://host:port or https://host:port", "endpoint"
             )

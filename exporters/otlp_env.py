@@ -2,7 +2,7 @@
 
 Rules: OpenTelemetry specification, ``protocol/exporter.md`` and ``configuration/sdk-environment-variables.md``. The form
 with METRICS wins over the generic one; an empty variable is an unset one; a value that cannot be understood is ignored
-with a warning, which never shows it. Over HTTP the generic endpoint is a base, to which ``v1/metrics`` is appended; the
+with a warning, which never shows it; a timeout of 0 is none. Over HTTP the generic endpoint is a base, to which ``v1/metrics`` is appended; the
 one for metrics is used as it is.
 """
 
@@ -23,6 +23,7 @@ _COMPRESSIONS: tuple[Compression, ...] = ("none", "gzip", "zstd")
 DEFAULT_HTTP = "http://localhost:4318"
 DEFAULT_GRPC = "http://localhost:4317"
 METRICS_PATH = "v1/metrics"
+INDEFINITE = (2**31 - 1) / 1000  # seconds that stand for no timeout: the specification's own example
 
 _T = TypeVar("_T")
 
@@ -32,9 +33,13 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2: a heade
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the variables say; None where they say nothing. ``timeout`` in seconds. ``warnings`` as sentences."""
+    """What the variables say; None where they say nothing. ``timeout`` in seconds. ``warnings`` as sentences.
+
+    ``endpoint_name``: the variable that holds the endpoint.
+    """
 
     endpoint: str | None = None
+    endpoint_name: str = ""
     endpoint_is_base: bool = False
     insecure: bool = False
     protocol: Protocol | None = None
@@ -75,17 +80,19 @@ class _Reader:
 
     def read(self) -> Environment:
         endpoint_name, endpoint = self._find("ENDPOINT")
+        client_certificate, client_key = self._client_pair()
         return Environment(
             endpoint=endpoint,
+            endpoint_name=endpoint_name,
             endpoint_is_base=endpoint_name == f"{_PREFIX}ENDPOINT",
-            insecure=self._parsed("INSECURE", _boolean, '"true" or "false"') or False,
+            insecure=self._insecure(),
             protocol=self._parsed("PROTOCOL", _protocol, '"grpc", "http/protobuf" or "http/json"'),
             compression=self._parsed("COMPRESSION", _compression, '"none", "gzip" or "zstd"'),
             headers=self._headers(),
-            timeout=self._parsed("TIMEOUT", _milliseconds, "a positive number of milliseconds"),
+            timeout=self._parsed("TIMEOUT", _milliseconds, "a number of milliseconds, or 0 for none"),
             certificate=self._find("CERTIFICATE")[1],
-            client_certificate=self._find("CLIENT_CERTIFICATE")[1],
-            client_key=self._find("CLIENT_KEY")[1],
+            client_certificate=client_certificate,
+            client_key=client_key,
             warnings=tuple(self._warnings),
         )
 
@@ -107,6 +114,27 @@ class _Reader:
             self._warnings.append(f"cannot use {name} from the environment: expected {expected}; it is ignored")
             return None
 
+    def _insecure(self) -> bool:
+        """By the specification only "true" is true; a warning is due for what is neither that nor "false"."""
+        name, value = self._find("INSECURE")
+        word = (value or "false").lower()
+        if word not in ("true", "false"):
+            self._warnings.append(
+                f'cannot use {name} from the environment: expected "true" or "false"; it is taken for false'
+            )
+        return word == "true"
+
+    def _client_pair(self) -> tuple[str | None, str | None]:
+        """The files of the client certificate and its key; a key alone is of no use."""
+        certificate = self._find("CLIENT_CERTIFICATE")[1]
+        name, key = self._find("CLIENT_KEY")
+        if key is not None and certificate is None:
+            self._warnings.append(
+                f"cannot use {name} from the environment: there is no {_PREFIX}CLIENT_CERTIFICATE; it is ignored"
+            )
+            return None, None
+        return certificate, key
+
     def _headers(self) -> dict[str, str]:
         """``k=v,k2=v2`` with percent-encoded values, as W3C baggage without metadata; names in lower case."""
         name, value = self._find("HEADERS")
@@ -124,10 +152,6 @@ class _Reader:
         return headers
 
 
-def _boolean(text: str) -> bool:
-    return text.lower() == "true"  # by the specification everything else is false
-
-
 def _protocol(text: str) -> Protocol:
     return _one_of(text, _PROTOCOLS)
 
@@ -138,12 +162,12 @@ def _compression(text: str) -> Compression:
 
 def _one_of(text: str, known: tuple[_T, ...]) -> _T:
     for value in known:
-        if value == text:
+        if value == text.lower():
             return value
     raise ValueError
 
 
 def _milliseconds(text: str) -> float:
-    if re.fullmatch(r"\d{1,12}", text) and int(text):
-        return int(text) / 1000
+    if re.fullmatch("[0-9]{1,12}", text):
+        return int(text) / 1000 or INDEFINITE
     raise ValueError

@@ -1,14 +1,14 @@
 """The two forms of an OTLP request before compression, protobuf and JSON: making, joining, cutting. Sans-IO.
 
 Every body is a whole request in its form, so that what is measured against a limit is what is sent: joined JSON is never
-longer than its parts together.
+longer than its parts together. What cuts and what makes JSON is imported when it is first needed: it works on protobuf's
+classes, for which a start should not wait.
 """
 
 from __future__ import annotations
 
 from ebbtide import Payload
 from exporters.otlp_answers import JSON, PROTOBUF
-from exporters.wire import cut_payload, from_json, to_json
 
 _OPEN, _CLOSE = b'{"resourceMetrics":[', b"]}"
 _SHRINK = 0.9  # of the limit at each further try to cut JSON, whose size is only estimated
@@ -23,12 +23,22 @@ class ProtobufForm:
         """Return a serialized request in this form."""
         return body
 
+    def adopt(self, body: bytes) -> bytes:
+        """Return a request of either form in this one. No serialized request begins with a brace, the tag of a group."""
+        if not body.startswith(b"{"):
+            return body
+        from exporters.otlp_json import from_json
+
+        return from_json(body)
+
     def join(self, bodies: list[bytes]) -> bytes:
         """Make one request of several, in order."""
         return b"".join(bodies)
 
     def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
         """Cut as ``wire.cut_payload`` does."""
+        from exporters.wire import cut_payload
+
         return cut_payload(payload, max_bytes)
 
 
@@ -39,7 +49,13 @@ class JsonForm:
 
     def make(self, body: bytes) -> bytes:
         """Return a serialized request in this form."""
+        from exporters.otlp_json import to_json
+
         return to_json(body)
+
+    def adopt(self, body: bytes) -> bytes:
+        """Return a request of either form in this one."""
+        return body if body.startswith(b"{") else self.make(body)
 
     def join(self, bodies: list[bytes]) -> bytes:
         """Make one request of several, in order."""
@@ -48,11 +64,16 @@ class JsonForm:
 
     def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
         """Cut into pieces of at most ``max_bytes`` of JSON; a single point that is larger comes back alone."""
+        from exporters.otlp_json import from_json
+
         body = from_json(payload.body)
         return self._cut(Payload(payload.key, body, payload.points, payload.samples), len(payload.body), max_bytes)
 
     def _cut(self, payload: Payload, size: int, max_bytes: int) -> list[Payload]:
         """Cut serialized requests, at the size at which their JSON should fit; again where it does not."""
+        from exporters.otlp_json import to_json
+        from exporters.wire import cut_payload
+
         limit = int(len(payload.body) * _SHRINK * max_bytes / size)
         done: list[Payload] = []
         for piece in cut_payload(payload, limit):

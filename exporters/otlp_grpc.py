@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +20,12 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from ebbtide import (
     ConfigError,
+    Fault,
     Payload,
     Retry,
     Secret,
     Tls,
+    client_context,
     files_stamp,
     reason,
 )
@@ -36,6 +38,10 @@ METHOD = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export"
 
 # Where distributions keep the system's authorities; grpcio has a list of its own, which knows no private ones.
 SYSTEM_AUTHORITIES = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem")
+
+# grpcio's own back-off between attempts to connect, in milliseconds: short, since the outbox's is the one that counts.
+# By default it grows to two minutes, in which every request fails at once with the old reason.
+RECONNECT_BACKOFF = {"initial": 100, "max": 1000}
 
 _KEY = re.compile(r"(?!grpc-)[0-9a-z_.-]+")
 
@@ -54,6 +60,8 @@ class GrpcSender:
         timeout: float,
         max_response: int,
         user_agent: str,
+        proxy: str | None = None,
+        warn: Callable[[str], None] = lambda _: None,
     ):
         self.where = target
         self._secure = secure
@@ -61,13 +69,17 @@ class GrpcSender:
         self._metadata = _metadata(headers)
         self._tls = tls
         self._timeout = timeout
-        self._options = [
+        self._warn = warn
+        self._options: list[tuple[str, int | str]] = [
             ("grpc.enable_retries", 0),
-            ("grpc.enable_http_proxy", 0),
+            ("grpc.enable_http_proxy", int(proxy is not None)),
+            *((f"grpc.{name}_reconnect_backoff_ms", wait) for name, wait in RECONNECT_BACKOFF.items()),
             ("grpc.max_receive_message_length", max_response),
             ("grpc.max_send_message_length", -1),  # bounded by `max_request`
             ("grpc.primary_user_agent", user_agent),
         ]
+        if proxy is not None:
+            self._options.append(("grpc.http_proxy", proxy))
         self._channel: grpc.Channel | None = None
         self._call: Any = None
         self._stamp: tuple[object, ...] = ()
@@ -106,37 +118,48 @@ class GrpcSender:
         """What to raise for a failed call, which grpcio raises as an RpcError that is also the call."""
         trailers: dict[str, Any] = dict(error.trailing_metadata() or ())
         details = trailers.get("grpc-status-details-bin", b"")
-        return judge_grpc(error.code().name, error.details() or "", details, self.where)
+        return judge_grpc(error.code().name, error.details() or "", details, self.where, self._secure)
 
     def _open(self) -> None:
-        """Make the channel, at first and when a certificate file has changed."""
-        import grpc
-
+        """Make the channel, at first and when a certificate file has changed; where the new files are of no use, keep it."""
         stamp = files_stamp(self._tls) if self._secure else ()
         if self._channel is not None and stamp == self._stamp:
             return
-        compression = grpc.Compression.Gzip if self._gzip else grpc.Compression.NoCompression
-        if self._secure:
-            channel = grpc.secure_channel(self.where, self._credentials(), self._options, compression)
-        else:
-            channel = grpc.insecure_channel(self.where, self._options, compression)
+        try:
+            channel = self._make_channel(stamp)
+        except Fault as fault:
+            if self._channel is None:
+                raise Retry(None, str(fault)) from fault
+            self._warn(f"{fault}; the certificates read before stay in use")
+            self._stamp = stamp
+            return
         if self._channel is not None:
             self._channel.close()  # one request at a time: nothing is under way on it
         self._channel, self._stamp = channel, stamp
         self._call = channel.unary_unary(METHOD)
 
-    def _credentials(self) -> grpc.ChannelCredentials:
+    def _make_channel(self, stamp: tuple[object, ...]) -> grpc.Channel:
+        import grpc
+
+        compression = grpc.Compression.Gzip if self._gzip else grpc.Compression.NoCompression
+        if self._secure:
+            return grpc.secure_channel(self.where, self._credentials(stamp), self._options, compression)
+        return grpc.insecure_channel(self.where, self._options, compression)
+
+    def _credentials(self, stamp: tuple[object, ...]) -> grpc.ChannelCredentials:
+        """Read the files; raise Fault where they are of no use, which grpcio would only say of each connection."""
         import grpc
 
         tls = self._tls
+        client_context(tls, stamp, self.where)  # OpenSSL's word on the files, a half-written pair included
         try:
-            return grpc.ssl_channel_credentials(
-                _read(tls.ca_file) if tls.ca_file else _system_authorities(), _read(tls.key_file), _read(tls.cert_file)
-            )
+            authorities = _read(tls.ca_file) if tls.ca_file else _system_authorities()
+            key, certificates = _read(tls.key_file or tls.cert_file), _read(tls.cert_file)
         except OSError as error:
-            raise Retry(
-                None, f"cannot load {error.filename} for {self.where}: {reason(error)}; expected a readable PEM file"
-            ) from error
+            raise Fault("tls", f"cannot load {error.filename} for {self.where}: {reason(error)}") from error
+        if files_stamp(tls) != stamp:
+            raise Fault("tls", f"cannot load the certificates for {self.where}: they change at this moment; try again")
+        return grpc.ssl_channel_credentials(authorities, key, certificates)
 
 
 def import_grpc() -> None:

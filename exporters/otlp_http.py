@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import time
-from urllib.parse import urlsplit
 
 from ebbtide import (
     Client,
@@ -14,17 +12,13 @@ from ebbtide import (
     Retry,
     Secret,
     Tls,
-    deadline,
     safe_url,
 )
 from exporters.otlp_answers import judge_http
 
 
 class HttpSender:
-    """One destination: POSTs sealed bodies over kept connections and judges the answers.
-
-    Proxies of the environment (HTTP_PROXY, HTTPS_PROXY, NO_PROXY) are obeyed, but for a destination on loopback.
-    """
+    """One destination: POSTs sealed bodies over kept connections and judges the answers."""
 
     def __init__(
         self,
@@ -37,6 +31,7 @@ class HttpSender:
         timeout: float,
         max_response: int,
         user_agent: str,
+        proxy: str | None = None,
     ):
         self.where = safe_url(url)
         self._url = url
@@ -48,7 +43,7 @@ class HttpSender:
         self._client = Client(
             headers=headers,
             tls=tls,
-            trust_env=not _is_loopback(urlsplit(url).hostname or ""),
+            proxy=proxy,
             connect_timeout=timeout,
             user_agent=user_agent,
         )
@@ -56,24 +51,14 @@ class HttpSender:
     async def send(self, payload: Payload) -> str | None:
         """Send one request; return a sentence to warn of, if any. Raises ``Retry``, ``Rejected``, ``TooLarge``."""
         try:
-            with deadline(self._timeout, self._url):
-                answer = await self._client.post(
-                    self._url, payload.body, headers=self._headers, max_response=self._max_response
-                )
+            answer = await self._client.post(self._url, payload.body, self._headers, self._max_response, self._timeout)
         except Fault as fault:
             if fault.kind == "too_large":  # the specification: a failure that is not to be retried
                 raise Rejected(None, str(fault)) from fault
             raise Retry(None, str(fault)) from fault
         warning = judge_http(answer.status, answer.headers, answer.body, payload.points, self.where, time.time())
-        return f"{answer.fault}; it is taken for success" if answer.fault else warning
+        return f"{answer.fault}; it is taken for success, as its status says" if answer.fault else warning
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.aclose()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")

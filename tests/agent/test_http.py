@@ -342,8 +342,8 @@ async def test_tls_skipping_verification(nursery, authority):
 @pytest.mark.parametrize(
     ("trusted", "name", "words"),
     [
-        (False, "127.0.0.1", "the server's certificate is not accepted (unable to get local issuer certificate)"),
-        (True, "other.example", "not valid for '127.0.0.1'"),
+        (False, "127.0.0.1", "(unable to get local issuer certificate); set `tls.ca_file`"),
+        (True, "other.example", "not valid for '127.0.0.1'); set `tls.server_name`"),
     ],
 )
 async def test_tls_refused(nursery, authority, trusted, name, words):
@@ -352,7 +352,6 @@ async def test_tls_refused(nursery, authority, trusted, name, words):
         await with_tls(server.url, **({"ca_file": authority.ca_file} if trusted else {}))
     assert caught.value.kind == "tls"
     assert words in str(caught.value)
-    assert "tls.ca_file" in str(caught.value)
 
 
 async def test_tls_to_a_plain_server(nursery):

@@ -40,7 +40,9 @@ def ssl_error(reason: str) -> ssl.SSLError:
         (ssl_error("WRONG_VERSION_NUMBER"), "tls", "does not speak TLS there"),
         (ssl_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "tls", "asks for a client certificate"),
         (ssl_error("UNEXPECTED_EOF_WHILE_READING"), "reset", "in the middle of TLS"),
-        (ssl_error("UNSUPPORTED_PROTOCOL"), "tls", "TLS failed (UNSUPPORTED_PROTOCOL)"),
+        (ssl_error("UNSUPPORTED_PROTOCOL"), "tls", "no version of TLS in common"),
+        (ssl_error("BAD_SIGNATURE"), "tls", "TLS failed (BAD_SIGNATURE)"),
+        (ssl_error("TLSV1_ALERT_UNKNOWN_CA"), "tls", "refuses this one (TLSV1_ALERT_UNKNOWN_CA)"),
     ],
 )
 def test_reasons_at_the_bottom(reason: Exception, kind: str, words: str):

@@ -106,7 +106,7 @@ async def test_wrong_endpoints(endpoint, protocol):
     with pytest.raises(ConfigError, match="cannot use the endpoint given by the option") as caught:
         exporter(endpoint=endpoint, protocol=protocol)
     assert caught.value.option == "endpoint"
-    with pytest.raises(ConfigError, match="OTEL_EXPORTER_OTLP_ENDPOINT") as caught:
+    with pytest.raises(ConfigError, match="given by OTEL_EXPORTER_OTLP_METRICS_ENDPOINT in the environment") as caught:
         exporter({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "ftp://u:s3cret@["})
     assert "s3cret" not in str(caught.value)
 
@@ -237,7 +237,7 @@ async def test_answers_above_max_response_are_final(nursery, batch, body):
         answer(200, b"<html>welcome", {"Content-Type": "text/html"}),
         answer(200, b"\xff\xff", PROTOBUF),
         answer(200, b"plain", {**PROTOBUF, "Content-Encoding": "gzip"}),
-        answer(200),
+        answer(200, b"\0"),
     ],
     ids=["html", "not protobuf", "not gzip", "no type"],
 )

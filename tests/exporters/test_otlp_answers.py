@@ -35,6 +35,17 @@ def test_status_codes_of_the_specification(vectors: Path):
             assert caught.value.points is None
 
 
+def test_the_collectors_word_for_too_large():
+    """otlpreceiver answers 400 where its `max_request_body_size` is passed: net/http's sentence in a google.rpc.Status."""
+    said = status_pb2.Status(code=3, message="http: request body too large")
+    with pytest.raises(TooLarge, match="the request is cut and sent again"):
+        judge(400, said.SerializeToString())
+    with pytest.raises(TooLarge):
+        judge(400, b'{"code":3,"message":"http: request body too large"}', JSON)
+    with pytest.raises(Rejected):
+        judge(400, status_pb2.Status(code=3, message="proto: wrong wireType").SerializeToString())
+
+
 def test_grpc_codes_of_the_specification(vectors: Path):
     rules = json.loads((vectors / "otel_spec" / "otlp_protocol.json").read_text())
     only_with_info = rules["grpc_retryable_only_with_RetryInfo"]
@@ -143,7 +154,9 @@ def test_partial_success(body: bytes, content_type: str, points: int):
         (202, b"", "", None),
         (204, b"", "", None),
         (200, partial(0, "slow down"), PROTOBUF, f"{WHERE} says: slow down"),
-        (200, b"", "", "is not OTLP's (no Content-Type, 0 bytes), taken for success"),
+        (200, b"", "", None),
+        (200, b"", JSON, None),
+        (200, b"\0", "", "is not OTLP's (no Content-Type, 1 bytes), taken for success"),
         (200, b"<html>", "text/html; x", "is not OTLP's (text/html, 6 bytes), taken for success"),
         (200, b"\xff\xff", PROTOBUF, "is not OTLP's"),
         (200, b"[1]", JSON, "is not OTLP's"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporters.otlp_env import read_environment
+from exporters.otlp_env import INDEFINITE, read_environment
 
 
 def test_urls_of_the_specification(vectors: Path):
@@ -80,9 +80,32 @@ def test_everything_else():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PROTOCOL", "http"), ("COMPRESSION", "snappy"), ("TIMEOUT", "10s"), ("TIMEOUT", "0"), ("TIMEOUT", "-1")],
+    [
+        ("PROTOCOL", "http"),
+        ("COMPRESSION", "snappy"),
+        ("TIMEOUT", "10s"),
+        ("TIMEOUT", "1.5"),
+        ("TIMEOUT", "-1"),
+        ("TIMEOUT", "٣"),
+        ("INSECURE", "yes"),
+        ("CLIENT_KEY", "key.pem"),
+        ("METRICS_CLIENT_KEY", "key.pem"),
+    ],
 )
 def test_what_is_not_understood_is_ignored_aloud(name: str, value: str):
     environment = read_environment(prefixed({name: value}))
     assert (environment.protocol, environment.compression, environment.timeout) == (None, None, None)
-    assert environment.warnings[0].startswith(f"cannot use OTEL_EXPORTER_OTLP_{name} from the environment: expected ")
+    assert (environment.insecure, environment.client_key) == (False, None)
+    assert len(environment.warnings) == 1
+    assert environment.warnings[0].startswith(f"cannot use OTEL_EXPORTER_OTLP_{name} from the environment: ")
+    assert value not in environment.warnings[0].partition("environment: ")[2].replace('"http/', "")
+
+
+def test_a_timeout_of_zero_is_none():
+    assert read_environment(prefixed({"TIMEOUT": "0"})).timeout == INDEFINITE
+
+
+def test_words_are_taken_in_any_case():
+    environment = read_environment(prefixed({"PROTOCOL": "GRPC", "COMPRESSION": "Gzip", "INSECURE": "False"}))
+    assert (environment.protocol, environment.compression, environment.insecure) == ("grpc", "gzip", False)
+    assert environment.warnings == ()

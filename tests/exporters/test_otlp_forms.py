@@ -47,3 +47,13 @@ def test_cut(form: Form, batch: Batch, max_bytes: int):
 def test_json_is_one_object(batch: Batch):
     body = JsonForm().make(reference_request(batch).SerializeToString())
     assert list(json.loads(body)) == ["resourceMetrics"]
+
+
+def test_either_form_is_brought_into_the_other(batch: Batch):
+    body = reference_request(batch).SerializeToString()
+    text = JsonForm().make(body)
+    assert JsonForm().adopt(body) == JsonForm().adopt(text) == text
+    assert ProtobufForm().adopt(body) == body
+    assert comparable(ExportMetricsServiceRequest.FromString(ProtobufForm().adopt(text))) == comparable(
+        ExportMetricsServiceRequest.FromString(body)
+    )

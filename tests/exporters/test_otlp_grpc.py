@@ -221,9 +221,9 @@ async def test_tls_and_what_is_not_trusted(serve, batch, files):
     ca, other = trustme.CA(), trustme.CA()
     server = serve(credentials=credentials(ca))
     other.cert_pem.write_to_path(files["ca"])
-    with pytest.raises(Retry, match=r"CERTIFICATE_VERIFY_FAILED.*set `tls\.ca_file`"):
+    with pytest.raises(Retry, match=r"is not accepted \(.*issuer.*\); set `tls\.ca_file`"):
         await send(batch, server.url, tls={"ca_file": files["ca"]})
-    with pytest.raises(Retry, match="cannot load /nowhere"):
+    with pytest.raises(Retry, match=r"cannot load the certificates for .*/nowhere"):
         await send(batch, server.url, tls={"ca_file": "/nowhere"})
     ca.cert_pem.write_to_path(files["ca"])
     await send(batch, server.url, tls={"ca_file": files["ca"], "server_name": "otlp.example"})
