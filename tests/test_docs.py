@@ -1,79 +1,69 @@
 """What the documents say is tried: commands are run, files are loaded, examples balance, links resolve.
 
-Conventions. ```toml is a whole file. ```toml fragment is part of one: what a pipeline lacks is added. ```sh is run line
-by line as ``SHELL`` says, and a line that it does not know fails. ```python is run. ```json with receivers is a ledger.
-```text is not looked at.
+How to write a page that passes. The words behind a fence say how its block is tried; any other words fail.
+
+| behind the fence | how it is tried |
+|---|---|
+| `sh` | line by line, in order through the whole page, in a scratch copy, against the demo mesh; tests/shell.py says which commands are run and which only checked, with the reason. A line that it does not know fails |
+| `toml` | a whole pipeline file: it loads without a warning |
+| `toml fragment` | part of one: what a pipeline lacks is added first |
+| `toml file=NAME` | the same, and the commands further down the page find it under this name |
+| `toml pyproject` | a plugin's pyproject.toml: its entry points are of our groups |
+| `python` | a program: it ends well |
+| `python plugin` | the plugins that it defines keep all their promises, by the conformance kit |
+| `json` | it parses, as one document or line by line; a ledger balances and has the fields of today |
+| `LANGUAGE of PATH` | a quotation, word for word, of a file in the repository; a line `...` leaves lines out |
+| `yaml`, `ini`, `dockerfile` | the same, of any file under deploy/ |
+| `text` | not looked at: output, notation |
+
+Links must lead somewhere, and every page must be reachable from docs/README.md.
 """
 
 from __future__ import annotations
 
+import ast
 import json
-import os
 import re
-import shlex
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
+from inspect import isabstract
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import tomli
 import trio
 
 import agent.demo
-from agent.admin import Admin
 from agent.cli import main
 from agent.config import load
 from agent.demo import DemoOptions, Urls
+from agent.discover import GROUPS
 from agent.ledger import ExporterCounts, Ledger, PipelineCounts, ReceiverCounts
+from agent.plugin import Component
+from agent.testing import shortcomings
 from receivers.policy import PROMETHEUS_POLICY
+from tests.documents import EVERY, FENCE, PAGES, ROOT, Block
+from tests.shell import SECONDS, Shell, lines, simple_commands
 
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-SECONDS = 60
-
-KUBECTL = {
-    "kubectl -n linkerd-viz port-forward svc/prometheus 9090:9090",
-    "kubectl apply -f deploy/linkerd-policy.yaml",
-}
-
-
-class Block(NamedTuple):
-    """A fenced block: where it begins, what it calls itself, what it holds."""
-
-    page: Path
-    line: int
-    language: str
-    text: str
+KINDS = {
+    "sh", "toml", "toml fragment", "toml pyproject", "python", "python plugin", "json", "text", "yaml", "ini", "dockerfile",
+}  # fmt: skip
+POLLS = ("ebbtide once", "ebbtide preview", "ebbtide record")
+SAMPLE_VALUE = "http://127.0.0.1:9"  # of ${NAME} that a file in a page reads from the environment
 
 
-_FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[^\n`]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    text = page.read_text(encoding="utf-8")
-    for match in _FENCE.finditer(text):
-        indent = len(match["indent"])
-        body = "".join(line[indent:] for line in match["text"].splitlines(keepends=True))
-        yield Block(page, text.count("\n", 0, match.start()) + 1, match["language"], body)
-
-
-EVERY = [block for page in PAGES for block in blocks(page)]
-
-
-def among(*languages: str) -> pytest.MarkDecorator:
-    chosen = [block for block in EVERY if block.language in languages]
+def among(*kinds: str) -> pytest.MarkDecorator:
+    """Every block of these kinds that is no quotation."""
+    chosen = [block for block in EVERY if block.kind in kinds and not block.source]
     assert chosen
-    return pytest.mark.parametrize(
-        "block", chosen, ids=[f"{block.page.relative_to(ROOT)}:{block.line}" for block in chosen]
-    )
+    return pytest.mark.parametrize("block", chosen, ids=map(str, chosen))
 
 
 def test_every_block_is_of_a_known_kind() -> None:
-    known = {"sh", "toml", "toml fragment", "python", "json", "text"}
-    assert [block for block in EVERY if block.language not in known] == []
+    assert [f"{block}: {block.info}" for block in EVERY if block.kind not in KINDS and not block.source] == []
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -96,121 +86,127 @@ def completed(fragment: str) -> str:
     return text
 
 
+def loadable(block: Block, folder: Path) -> str:
+    """The file of a block, whole, with files where it names some by ``${file:PATH}``."""
+    text = completed(block.text) if block.kind == "toml fragment" else block.text
+    (folder / "secret").write_text("secret", encoding="utf-8")
+    return re.sub(r"\$\{file:[^}]+\}", f"${{file:{folder / 'secret'}}}", text)
+
+
 @among("toml", "toml fragment")
 def test_a_file_loads_without_a_warning(block: Block, tmp_path: Path) -> None:
     file = tmp_path / "agent.toml"
-    file.write_text(completed(block.text) if block.language == "toml fragment" else block.text, encoding="utf-8")
-    config = load(file, {})
+    file.write_text(loadable(block, tmp_path), encoding="utf-8")
+    config = load(file, dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), SAMPLE_VALUE))
     assert config.pipelines
     assert config.warnings == []
     config.try_out()
 
 
-def test_the_file_of_the_picture_loads() -> None:
-    assert load(ROOT / "docs/pictures/shop.toml", {}).warnings == []
+@pytest.mark.parametrize("name", sorted(path.name for path in (ROOT / "docs/pictures").glob("*.toml")))
+def test_the_file_of_a_picture_loads(name: str) -> None:
+    assert load(ROOT / "docs/pictures" / name, {}).warnings == []
+
+
+@among("toml pyproject")
+def test_a_project_of_plugins_registers_them_where_we_look(block: Block) -> None:
+    project = tomli.loads(block.text)["project"]
+    assert project["name"]
+    for group, plugins in project["entry-points"].items():
+        assert group in GROUPS.values()
+        assert all(re.fullmatch(r"[\w.]+:\w+", value) for value in plugins.values())
+
+
+# -- quotations ------------------------------------------------------------------------------------------------------
+
+
+def quotes(text: str, source: str) -> bool:
+    """Whether the parts of a text between its lines ``...`` stand in the source, word for word and in order."""
+    at = 0
+    for part in re.split(r"^ *\.\.\.\n", text, flags=re.MULTILINE):
+        at = source.find(part.strip("\n"), at)
+        if at < 0:
+            return False
+    return True
+
+
+QUOTED = [block for block in EVERY if block.source or block.kind in ("yaml", "ini", "dockerfile")]
+
+
+@pytest.mark.parametrize("block", QUOTED, ids=map(str, QUOTED))
+def test_what_is_quoted_stands_there(block: Block) -> None:
+    sources = (
+        [ROOT / block.source] if block.source else [path for path in (ROOT / "deploy").rglob("*") if path.is_file()]
+    )
+    assert any(quotes(block.text, path.read_text(encoding="utf-8")) for path in sources), (
+        "it is not quoted word for word"
+    )
+
+
+def test_the_rule_of_quotations_itself() -> None:
+    assert quotes("a\n...\nc\n", "a\nb\nc\n")
+    assert not quotes("c\n...\na\n", "a\nb\nc\n")
+    assert not quotes("a\nc\n", "a\nb\nc\n")
 
 
 # -- commands --------------------------------------------------------------------------------------------------------
 
-
-class Shell:
-    """A scratch copy of what the commands read, and how each command is tried there."""
-
-    def __init__(self, folder: Path, prometheus: str):
-        self.folder = folder
-        self.prometheus = prometheus
-        for name in ("agent.toml", "docs", "deploy"):
-            source = ROOT / name
-            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-
-    def run(self, line: str) -> None:
-        """Try one line; fails for one that is not known."""
-        words = shlex.split(line)
-        for pattern, does in SHELL.items():
-            if re.fullmatch(pattern, line):
-                does(self, words)
-                return
-        pytest.fail(f"tests/test_docs.py does not know how to try: {line}")
-
-    def make(self, words: list[str]) -> None:
-        """Let make say what it would do: the target is there, and all that it needs."""
-        subprocess.run(["make", "-n", *words[1:]], cwd=ROOT, check=True, capture_output=True, timeout=SECONDS)
-
-    def ebbtide(self, words: list[str]) -> None:
-        """Run it, against the demo mesh."""
-        self._main(words[1:])
-
-    def ebbtide_once(self, words: list[str]) -> None:
-        """Run it, and look at the ledger that it wrote."""
-        self._main(words[1:])
-        if "--ledger" in words:
-            ledger = json.loads((self.folder / words[words.index("--ledger") + 1]).read_text(encoding="utf-8"))
-            balances(ledger)
-            assert sum(receiver["samples"] for receiver in ledger["receivers"].values()) > 100
-
-    def ebbtide_run(self, words: list[str]) -> None:
-        """It would not end: check its file instead, which is given or the default."""
-        self._main(["check", *words[2:]])
-
-    def _main(self, words: list[str]) -> None:
-        environment = {**os.environ, "LINKERD_PROMETHEUS_URL": self.prometheus}
-        done = subprocess.run(
-            [sys.executable, "-m", "ebbtide", *words],
-            cwd=self.folder, env=environment, capture_output=True, timeout=SECONDS,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr.decode()
-        assert done.stdout
-
-    def curl(self, words: list[str]) -> None:
-        """The path is one that the admin port answers."""
-        path = words[-1].removeprefix("http://127.0.0.1:9464")
-        assert path in Admin(Ledger(), lambda: True, str)._answers
-
-    def kubectl(self, words: list[str]) -> None:
-        """There is no cluster: the line is one that was tried by hand, and the file that it names is there."""
-        assert shlex.join(words) in KUBECTL
-        if "-f" in words:
-            assert (self.folder / words[words.index("-f") + 1]).is_file()
-
-    def nothing(self, words: list[str]) -> None:
-        """What only prepares the shell."""
+SESSIONS = [page for page in PAGES if any(block.kind == "sh" for block in EVERY if block.page == page)]
 
 
-SHELL: dict[str, Callable[[Shell, list[str]], None]] = {
-    r"make [a-z]+": Shell.make,
-    r"ebbtide (check|docs|components|schema)\b.*": Shell.ebbtide,
-    r"ebbtide once\b.*": Shell.ebbtide_once,
-    r"ebbtide run\b.*": Shell.ebbtide_run,
-    r"curl -s http://127\.0\.0\.1:9464/[a-z]+": Shell.curl,
-    r"kubectl .*": Shell.kubectl,
-    r"export LINKERD_PROMETHEUS_URL=http://127\.0\.0\.1:9090": Shell.nothing,
-    r"\. \.venv/bin/activate": Shell.nothing,
-}
-
-
-@among("sh")
-async def test_commands(block: Block, tmp_path: Path, nursery: trio.Nursery) -> None:
+@pytest.mark.parametrize("page", SESSIONS, ids=lambda page: str(page.relative_to(ROOT)))
+async def test_the_commands_of_a_page(page: Path, tmp_path: Path, nursery: trio.Nursery) -> None:
+    """They are tried in the order in which a reader would type them."""
     prometheus = "http://127.0.0.1:9"  # nobody listens there, and most commands open nothing
-    if "ebbtide once" in block.text:
+    if any(command in block.text for block in EVERY if block.page == page and block.kind == "sh" for command in POLLS):
         options = DemoOptions(proxies=2, routes=1, seed=1, history=60.0)
         urls: Urls = await nursery.start(agent.demo.serve, options)
         prometheus = urls.prometheus
     shell = Shell(tmp_path, prometheus)
-    for line in filter(None, map(str.strip, block.text.splitlines())):
-        await trio.to_thread.run_sync(shell.run, line)
+    for block in (block for block in EVERY if block.page == page):
+        if block.named:
+            (tmp_path / block.named).write_text(block.text, encoding="utf-8")
+        for line in lines(block.text) if block.kind == "sh" else ():
+            await trio.to_thread.run_sync(shell.run, line)
+            check_ledgers(tmp_path, line)
     nursery.cancel_scope.cancel()
 
 
-def test_an_unknown_command_fails(tmp_path: Path) -> None:
-    shell = Shell(tmp_path, "http://127.0.0.1:9")
-    for line in (
-        "rm -rf agent.toml",
-        "kubectl delete namespace linkerd",
+def check_ledgers(folder: Path, line: str) -> None:
+    """A ledger that a command wrote balances, and is about something."""
+    for command in simple_commands(line):
+        if command[:2] == ["ebbtide", "once"] and "--ledger" in command:
+            ledger = json.loads((folder / command[command.index("--ledger") + 1]).read_text(encoding="utf-8"))
+            balances(ledger)
+            assert sum(receiver["samples"] for receiver in ledger["receivers"].values()) > 100
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "rm -rf agent.toml /nowhere; frobnicate",
+        "kubectl frobnicate pods",
+        "kubectl apply -f deploy/nowhere.yaml",
+        "kubectl -n metrics exec deploy/ebbtide -- ebbtide chekc",
         "make nonsense",
         "ebbtide check nowhere.toml",
-    ):
-        with pytest.raises((pytest.fail.Exception, AssertionError, subprocess.CalledProcessError)):
-            shell.run(line)
+        "ebbtide demo --proxy 3",
+        "ebbtide run nowhere.toml",
+        "ebbtide components | frobnicate",
+        "curl -s http://127.0.0.1:9464/nonsense",
+        "pip install 'ebbtide[nonsense]'",
+        "sudo cp deploy/nowhere.service /etc/systemd/system/",
+        "pytest docs/nowhere",
+    ],
+)
+def test_a_wrong_command_fails(line: str, tmp_path: Path) -> None:
+    with pytest.raises((pytest.fail.Exception, AssertionError, subprocess.CalledProcessError)):
+        Shell(tmp_path, "http://127.0.0.1:9").run(line)
+
+
+def test_lines_of_a_block() -> None:
+    assert lines("a \\\n  b\n\n# c\nd # e\n") == ["a b", "d # e"]
+    assert simple_commands("A=1 x --y='a b' | z > w && v & # c") == [["A=1", "x", "--y=a b"], ["z"], ["v"]]
 
 
 def test_the_commands_of_the_table_are_those_of_the_program(capsys: pytest.CaptureFixture[str]) -> None:
@@ -221,12 +217,26 @@ def test_the_commands_of_the_table_are_those_of_the_program(capsys: pytest.Captu
     assert set(re.findall(r"`ebbtide ([a-z]+)[^`]*`", readme)) == set(listed)
 
 
+# -- programs --------------------------------------------------------------------------------------------------------
+
+
 @among("python")
 def test_python_runs(block: Block, tmp_path: Path) -> None:
-    """A measurement prints its lines; what they say is the machine's."""
+    """What a measurement prints is the machine's affair."""
     done = subprocess.run([sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, timeout=SECONDS)
     assert done.returncode == 0, done.stderr.decode()
-    assert done.stdout
+
+
+@among("python plugin")
+def test_a_plugin_keeps_its_promises(block: Block) -> None:
+    names: dict[str, Any] = {"__name__": "page"}
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), names)
+    plugins = [
+        one for one in names.values()
+        if isinstance(one, type) and issubclass(one, Component) and one.__module__ == "page" and not isabstract(one)
+    ]  # fmt: skip
+    assert plugins
+    assert [sentence for plugin in plugins for sentence in shortcomings(plugin)] == []
 
 
 # -- examples --------------------------------------------------------------------------------------------------------
@@ -247,9 +257,19 @@ def balances(ledger: dict[str, Any]) -> None:
         assert exporter["in"] + exporter["restored"] == went
 
 
+def documents(text: str) -> list[Any]:
+    """One JSON document, or one a line."""
+    try:
+        return [json.loads(text)]
+    except ValueError:
+        return [json.loads(line) for line in text.splitlines()]
+
+
 @among("json")
 def test_a_ledger_balances_and_has_the_fields_of_today(block: Block) -> None:
-    shown = json.loads(block.text)
+    shown, *more = documents(block.text)
+    if more or not isinstance(shown, dict) or not {"receivers", "pipelines", "exporters"} <= set(shown):
+        return  # another example: that it parses is all that is known of it here
     balances(shown)
     ledger = Ledger()
     ledger.receivers = {name: ReceiverCounts() for name in shown["receivers"]}
@@ -283,6 +303,37 @@ def test_the_policy_is_the_one_that_is_printed() -> None:
     assert text[header.end() :] == PROMETHEUS_POLICY
 
 
+SOURCES = [
+    path for folder in ("agent", "receivers", "processors", "exporters") for path in (ROOT / folder).rglob("*.py")
+]
+
+
+def sentences() -> list[str]:
+    """Every text in the program; what is filled in at run time is a hole."""
+    found = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [str(p.value) if isinstance(p, ast.Constant) else "\0" for p in node.values]
+                found.append("".join(parts))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                found.append(re.sub(r"%[sd]", "\0", node.value))
+    return found
+
+
+def test_the_errors_of_the_guide_are_those_of_the_program() -> None:
+    """Each `cannot ... ...` of the table begins a sentence of the program; ``...`` stands for what is filled in."""
+    quoted = re.findall(r"^\| `(cannot [^`]+)`", (ROOT / "docs/guide.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(quoted) > 8
+    known = sentences()
+    missing = []
+    for text in quoted:
+        pattern = ".*".join(re.escape(part.strip()) for part in text.split("..."))
+        if not any(re.match(pattern, one, re.DOTALL) for one in known):
+            missing.append(text)
+    assert missing == []
+
+
 # -- links -----------------------------------------------------------------------------------------------------------
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -296,7 +347,7 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_resolve(page: Path) -> None:
-    for target in _LINK.findall(_FENCE.sub("", page.read_text(encoding="utf-8"))):
+    for target in _LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
         path, _, anchor = target.partition("#")
         if "://" in path:
             assert path.startswith("https://")
@@ -315,11 +366,30 @@ def test_every_decision_is_listed() -> None:
         assert page.read_text(encoding="utf-8").startswith(f"# {page.name[:4]}: ")
 
 
-@pytest.mark.parametrize("name", ["once", "federate"])
+def linked(page: Path) -> Iterable[Path]:
+    """The pages that a page links to."""
+    for target in _LINK.findall(FENCE.sub("", page.read_text(encoding="utf-8"))):
+        file = (page.parent / target.partition("#")[0]).resolve()
+        if "://" not in target and file.suffix == ".md":
+            yield file
+
+
+def test_every_page_can_be_reached() -> None:
+    start = ROOT / "docs/README.md"
+    reached, ahead = {start}, [start]
+    while ahead:
+        new = [page for page in linked(ahead.pop()) if page not in reached and page.is_file()]
+        reached.update(new)
+        ahead += new
+    missing = [
+        str(page.relative_to(ROOT)) for page in PAGES if page.is_relative_to(ROOT / "docs") and page not in reached
+    ]
+    assert missing == [], "add them to docs/README.md"
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (ROOT / "docs/pictures").glob("*.svg")))
 def test_pictures_are_drawings(name: str) -> None:
     """They parse, and show the command that make.py runs."""
-    from xml.etree import ElementTree
-
     root = ElementTree.fromstring((ROOT / f"docs/pictures/{name}.svg").read_text(encoding="utf-8"))
     command = (root.get("aria-label") or "").replace('"', '\\"')
     assert command in (ROOT / "docs/pictures/make.py").read_text(encoding="utf-8")

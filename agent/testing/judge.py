@@ -1,4 +1,4 @@
-"""For the tests of plugins: an independent judge of what an exporter encodes.
+"""An independent judge of what an exporter encodes as OTLP.
 
 Strategy. ``reference_request`` builds a request by opentelemetry-proto's own classes, one point at a time, by the rules
 of the OpenTelemetry specification ("Prometheus and OpenMetrics Compatibility") and of metrics.proto: slow, plain, and
