@@ -8,10 +8,10 @@ LOCKS  := requirements/run.txt requirements/dev.txt
 OWN    := agent receivers processors exporters bench tests ebbtide.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench docs lock clean
+.PHONY: help setup run test test-peers check bench docs compliance lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-8s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-10s %s\n' "$$name" "$$does"; done
 
 setup: $(READY) ## set up .venv from the locked requirements
 
@@ -30,6 +30,11 @@ run: $(READY) ## the demo mesh and the default pipeline on it; Ctrl-C ends it
 test: $(READY) ## all tests (EBBTIDE_REAL=1 requires those with real servers)
 	$(BIN)/python -m pytest $(TESTS)
 
+test-peers: $(READY) ## tests against programs of others (docs/peers.md), which are built first; needs Go
+	@tests/peers/build_collector.sh
+	@tests/peers/build_prometheus3.sh
+	$(BIN)/python -m pytest $(or $(TESTS),tests/peers)
+
 check: $(READY) ## format, lint, types, house rules
 	$(BIN)/ruff format --check $(OWN)
 	$(BIN)/ruff check $(OWN)
@@ -42,15 +47,19 @@ bench: $(READY) ## the cost sheet: bench/COSTS.md
 docs: $(READY) ## write docs/reference and agent.toml from the settings
 	$(BIN)/python -m agent.reference
 
+compliance: $(READY) ## run the tests of OTLP's rules and write docs/otlp-compliance.md
+	$(BIN)/python -m tests.compliance
+
 # The custom command keeps the header of the files free of this machine's options; see the top of each file.
-COMPILE = $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" --quiet
 
 lock: ## pin the requirements anew, with hashes
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	@mkdir -p requirements
-	$(COMPILE) --upgrade --output-file requirements/run.txt
-	$(COMPILE) --upgrade --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml --output-file requirements/run.txt
+	$(COMPILE) --upgrade pyproject.toml --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(COMPILE) --upgrade --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove what was set up and built
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
