@@ -1,8 +1,15 @@
 """The public face: everything a plugin needs. Re-exports, and runs the command for ``python -m ebbtide``."""
 
+if __name__ == "__main__":  # first: the command imports no more than it needs
+    from agent.cli import main
+
+    raise SystemExit(main())
+
 from agent.batch import STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
+from agent.folded import FoldedLog
 from agent.heap import settle
 from agent.http import USER_AGENT, Answer, Client, Fault, Response, deadline, safe_url
+from agent.http_fault import certificate_cure
 from agent.identity import (
     AGENT_SCOPE,
     EMPTY_RESOURCE,
@@ -37,6 +44,10 @@ from agent.plugin import (
     TooLarge,
     ValueProcessor,
 )
+from agent.proxy import ProxyError, proxy_of
+from agent.recording import Recording
+from agent.relabelling import Draft, Relabelling, RelabelRule
+from agent.selectors import SERIES_NAME, Matcher, Selector, SelectorError, parse_selector
 from agent.series import Series, SeriesTable
 from agent.settings import (
     BasicAuth,
@@ -50,11 +61,13 @@ from agent.settings import (
     Tls,
     option,
 )
-from agent.tls import files_stamp, reason
+from agent.tls import client_context, files_stamp, reason
+from agent.tracing import span
 
 __all__ = [
     "AGENT_SCOPE",
     "EMPTY_RESOURCE",
+    "SERIES_NAME",
     "STALE_NAN",
     "USER_AGENT",
     "Answer",
@@ -66,6 +79,7 @@ __all__ = [
     "ClosedOutput",
     "ConfigError",
     "Context",
+    "Draft",
     "Duration",
     "Emit",
     "Exporter",
@@ -73,9 +87,11 @@ __all__ = [
     "Family",
     "Fault",
     "Floats",
+    "FoldedLog",
     "Ints",
     "Kind",
     "Labels",
+    "Matcher",
     "OptionError",
     "Owner",
     "Part",
@@ -84,10 +100,14 @@ __all__ = [
     "PositiveSize",
     "Processor",
     "ProcessorCounts",
+    "ProxyError",
     "ReceiveError",
     "Receiver",
     "ReceiverCounts",
+    "Recording",
     "Rejected",
+    "RelabelRule",
+    "Relabelling",
     "Resource",
     "Response",
     "Retry",
@@ -95,6 +115,8 @@ __all__ = [
     "RowProcessor",
     "Scope",
     "Secret",
+    "Selector",
+    "SelectorError",
     "Series",
     "SeriesProcessor",
     "SeriesTable",
@@ -104,21 +126,21 @@ __all__ = [
     "Tls",
     "TooLarge",
     "ValueProcessor",
+    "certificate_cure",
+    "client_context",
     "deadline",
     "files_stamp",
     "flatten",
     "join_own",
     "number_of",
     "option",
+    "parse_selector",
     "part_of",
+    "proxy_of",
     "reason",
     "safe_url",
     "settle",
+    "span",
     "split_own",
     "stale_mask",
 ]
-
-if __name__ == "__main__":
-    from agent.cli import main
-
-    raise SystemExit(main())

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from importlib.metadata import Distribution, EntryPoint, PackageNotFoundError, distribution, entry_points
+from importlib.metadata import (
+    Distribution,
+    EntryPoint,
+    EntryPoints,
+    PackageNotFoundError,
+    distribution,
+    entry_points,
+)
 from typing import TYPE_CHECKING, Any
 
 from agent.settings import Settings
@@ -30,14 +37,18 @@ class Plugin:
     name: str
     kind: str
     entry_point: EntryPoint
-    distribution: str
-    version: str
     rivals: tuple[str, ...] = ()
+
+    @property
+    def distribution(self) -> str:
+        """The name of the distribution that it comes from."""
+        return _origin(self.entry_point)
 
     @property
     def origin(self) -> str:
         """The distribution and its version, as people write it."""
-        return f"{self.distribution} {self.version}".strip()
+        dist = self.entry_point.dist
+        return _origin(self.entry_point) if dist is None else f"{dist.name} {dist.version}"
 
     def load(self) -> type[Component[Any]]:
         """Import the plugin and return its class. Raises PluginError when it cannot be had or is of another kind."""
@@ -90,26 +101,27 @@ def base_of(kind: str) -> type[Component[Any]]:
 
 def plugins() -> dict[str, dict[str, Plugin]]:
     """Return every registered plugin by kind and name; nothing is imported yet."""
-    return {kind: _registered(kind) for kind in KINDS}
+    registered = entry_points()  # once, for it opens files of every distribution there is
+    return {kind: _by_name(kind, registered.select(group=GROUPS[kind])) for kind in KINDS}
 
 
-def _registered(kind: str) -> dict[str, Plugin]:
+def _by_name(kind: str, registered: EntryPoints) -> dict[str, Plugin]:
     claims: dict[str, list[EntryPoint]] = {}
-    for entry_point in entry_points(group=GROUPS[kind]):
+    for entry_point in registered:
         claims.setdefault(entry_point.name, []).append(entry_point)
     return {name: _plugin(kind, name, found) for name, found in sorted(claims.items())}
 
 
 def _plugin(kind: str, name: str, found: list[EntryPoint]) -> Plugin:
-    found = sorted(found, key=lambda entry_point: _origin(entry_point)[0])
-    own, version = _origin(found[0])
-    rivals = tuple(dict.fromkeys(other for ep in found[1:] if (other := _origin(ep)[0]) != own))
-    return Plugin(name, kind, found[0], own, version, rivals)
+    if len(found) == 1:  # whose it is need not be known: finding out parses the metadata of its distribution
+        return Plugin(name, kind, found[0])
+    claims = sorted(((_origin(entry_point), entry_point) for entry_point in found), key=lambda claim: claim[0])
+    own, entry_point = claims[0]
+    return Plugin(name, kind, entry_point, tuple(dict.fromkeys(other for other, _ in claims if other != own)))
 
 
-def _origin(entry_point: EntryPoint) -> tuple[str, str]:
-    dist = entry_point.dist
-    return ("an unnamed distribution", "") if dist is None else (dist.name, dist.version)
+def _origin(entry_point: EntryPoint) -> str:
+    return "an unnamed distribution" if entry_point.dist is None else entry_point.dist.name
 
 
 def extra_for(plugin: Plugin, module: str) -> str | None:

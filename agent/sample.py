@@ -53,6 +53,12 @@ EXAMPLES = {
             "match": ['{job="linkerd-proxy"}', '{job="linkerd-controller"}'],
         },
     ),
+    ("processors", "filter"): Example(
+        "quiet", options={"drop": ['{__name__=~"stack_.*|tokio_rt_.*"}', '{target_port="4191"}']}
+    ),
+    ("processors", "relabel"): Example(
+        "tidy", options={"rules": [{"action": "labeldrop", "regex": "pod_template_hash"}]}
+    ),
     ("processors", "resource"): Example("workload"),
     ("exporters", "stdout"): Example("console", active=True),
     ("exporters", "otlp"): Example("backend", options={"endpoint": "http://localhost:4318"}),

@@ -43,7 +43,7 @@ class OptionError(ValueError):
 class Settings(BaseModel):
     """The options of one component: strict, closed, immutable, and silent about values in its errors."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, defer_build=True)
 
     @model_validator(mode="after")
     def _at_most_one_source(self) -> Self:

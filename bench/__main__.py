@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import costs, memory
+from bench import costs, memory, shaping
 
 _HEAD = """\
 # What a sample costs
@@ -19,6 +19,7 @@ Written by `make bench`. ns of CPU per sample on one core, medians over polls; l
 - `inflate` gunzip of the answer · `skeleton` lines matched, numbers read · `memory` repeats, torn histograms, start times,
   staleness, tables · `resource` the processor of that name · `template` OTLP bytes · `gzip` of the request.
 - A sample of a histogram counts as one: 28 of the 31.
+- The second table is of processors by themselves, over the batches of a federated page (`bench/shaping.py`).
 """
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
     )
-    text = f"{_HEAD}\nMachine: {machine}.\n\n{costs.main()}\n\n{memory.main()}\n"
+    text = f"{_HEAD}\nMachine: {machine}.\n\n{costs.main()}\n\n{shaping.main()}\n\n{memory.main()}\n"
     print(text)
     (Path(__file__).parent / "COSTS.md").write_text(text)
 

@@ -3,7 +3,7 @@
 import sys
 import types
 from collections.abc import Callable
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 from pydantic import Field, model_validator
@@ -96,10 +96,10 @@ Register = Callable[..., None]
 @pytest.fixture
 def register(monkeypatch: pytest.MonkeyPatch) -> Register:
     """Start with no plugins at all; the returned function registers one class under a kind and a name."""
-    groups: dict[str, list[EntryPoint]] = {}
+    registered: list[EntryPoint] = []
     module = types.ModuleType("ebbtide_test_plugins")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.setattr(discover, "entry_points", lambda group: groups.get(group, []))
+    monkeypatch.setattr(discover, "entry_points", lambda: EntryPoints(registered))
 
     def add(kind: str, name: str, what: object, distribution: str = "ebbtide") -> None:
         value = what if isinstance(what, str) else f"{module.__name__}:x{len(vars(module))}"
@@ -107,7 +107,7 @@ def register(monkeypatch: pytest.MonkeyPatch) -> Register:
             setattr(module, value.partition(":")[2], what)
         entry_point = EntryPoint(name, value, discover.GROUPS[kind])
         vars(entry_point)["dist"] = FakeDistribution(distribution)
-        groups.setdefault(entry_point.group, []).append(entry_point)
+        registered.append(entry_point)
 
     return add
 

@@ -93,7 +93,7 @@ def test_python_m_ebbtide_is_the_same_command() -> None:
 @pytest.mark.parametrize(
     "argv",
     [
-        [], ["fly"], ["run", "a", "b"], ["run", "--ledger", "x"], ["docs"], ["check", "--wat"], ["demo", "--proxies", "0"],
+        [], ["fly"], ["run", "a", "b"], ["run", "--ledger", "x"], ["docs"], ["check", "--wat"], ["demo", "--proxies", "0"], ["record"], ["preview", "--pairs", "-1"],
         ["demo", "--port", "70000"], ["demo", "--port", "-1"], ["demo", "--history", "six hours"], ["demo", "--routes", "x"],
     ],
 )  # fmt: skip
@@ -206,6 +206,38 @@ def test_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     assert calls[1] == types.SimpleNamespace(
         proxies=3, routes=0, port=9, history=5400.0, no_agent=True, file=Path("f.toml")
     )
+
+
+@pytest.mark.usefixtures("plugins", "file")
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["preview"], (None, None, 3, False)),
+        (
+            ["preview", "agent.toml", "--page", "p", "--receiver", "a", "--pairs", "0", "--json"],
+            (Path("p"), "a", 0, True),
+        ),
+    ],
+)
+def test_preview(argv: list[str], expected: tuple[Any, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    module(
+        monkeypatch,
+        "agent.preview",
+        PreviewOptions=lambda *options: options,
+        preview=lambda config, options: calls.append((config.path, options)) or 1,
+    )
+    assert cli.main(argv) == 1
+    assert calls == [(Path("agent.toml"), expected)]
+
+
+@pytest.mark.usefixtures("plugins", "file")
+def test_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    module(monkeypatch, "agent.preview", record=lambda *args, **more: calls.append((*args[1:], more)) or 1)
+    assert cli.main(["record", "--page", "p"]) == 1
+    assert cli.main(["record", "agent.toml", "--page", "p", "--receiver", "a", "--force"]) == 1
+    assert calls == [(Path("p"), None, {"force": False}), (Path("p"), "a", {"force": True})]
 
 
 def test_components(plugins: Callable[..., None], capsys: Capture) -> None:

@@ -101,7 +101,7 @@ def test_an_import_that_fails_says_what_to_install(
     error: Exception, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(discover, "distribution", lambda name: Metadata)
-    plugin = discover.Plugin("x", "exporters", Broken(error), "theirs", "1.0")  # type: ignore[arg-type]
+    plugin = discover.Plugin("x", "exporters", Broken(error))  # type: ignore[arg-type]
     with pytest.raises(PluginError) as caught:
         plugin.load()
     assert text in str(caught.value)
