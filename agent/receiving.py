@@ -8,11 +8,9 @@ from typing import Any
 
 import trio
 
+from agent.folded import FoldedLog
 from agent.ledger import ReceiverCounts
 from agent.plugin import Emit, Receiver
-from agent.settings import show_duration
-
-logger = logging.getLogger("ebbtide.run")
 
 FIRST_RESTART, LAST_RESTART = 1.0, 30.0
 """Seconds before a receiver with a bug is started again: the first time, and at most."""
@@ -24,6 +22,8 @@ class Reception:
     def __init__(self, receiver: Receiver[Any], emit: Emit):
         self._receiver = receiver
         self._emit = emit
+        name = receiver.context.id
+        self._log = FoldedLog(receiver.context.log, trio.current_time, f"receivers.{name}")
         self._scope = trio.CancelScope()
         self._ended = trio.Event()
         self._leaving = False
@@ -53,18 +53,18 @@ class Reception:
         await self._ended.wait()
 
     async def _keep_receiving(self) -> None:
-        name, wait = self._receiver.context.id, FIRST_RESTART
+        wait = FIRST_RESTART
         while True:
             began = trio.current_time()
             bug = await self._guarded(self._receiver.run)
             if self._leaving:
                 return
             if not bug:
-                logger.warning("receiver %s has ended by itself; it is not started again", name)
+                name = self._receiver.context.id
+                self._receiver.context.log.warning("receiver %s has ended by itself; it is not started again", name)
                 return
             if trio.current_time() - began > LAST_RESTART:
                 wait = FIRST_RESTART
-            logger.info("receiver %s starts again in %s", name, show_duration(wait))
             await trio.sleep(wait)
             wait = min(2 * wait, LAST_RESTART)
 
@@ -73,10 +73,10 @@ class Reception:
         lost, bug = "shutdown", False
         try:
             await receive(self._emit)
-        except* Exception as group:
+        except* Exception as group:  # noqa: BLE001 - logged, folded
             error = group.exceptions[0] if len(group.exceptions) == 1 else group
             name = self._receiver.context.id
-            logger.error("receiver %s failed: a bug of this receiver", name, exc_info=error)
+            self._log(logging.ERROR, "bug", "receiver %s failed: a bug of this receiver", name, bug=error)
             lost, bug = "bug", True
         finally:
             _book_lost(self._receiver.counts, lost)

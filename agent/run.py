@@ -244,7 +244,7 @@ class Life:
             config = self._read(path)
             change = Change(self.wiring, wire(config, before=self.wiring))
             move = await self._house.prepare(config.agent)
-        except Exception as error:  # noqa: BLE001 - a plugin's bug must not end what runs well
+        except Exception as error:
             self.reloads.failed += 1
             self.reloads.well = False
             bug = None if isinstance(error, ConfigErrors | CannotOpen) else error

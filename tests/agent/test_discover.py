@@ -75,6 +75,7 @@ class Broken:
 
     def __init__(self, error: Exception):
         self.error = error
+        self.dist = FakeDistribution("theirs")
 
     def load(self) -> object:
         raise self.error

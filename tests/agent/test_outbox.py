@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -577,6 +578,27 @@ async def test_an_idle_outbox_wakes_up_for_nothing(autojump_clock: object, nurse
     box._backlog.expire = expires.append  # type: ignore[method-assign, assignment]
     await trio.sleep(10**6)
     assert expires == []
+    nursery.cancel_scope.cancel()
+
+
+# -- what the meter asks -------------------------------------------------------------------------------------------------
+
+
+async def test_attempts_are_measured_and_the_last_success_is_known(
+    autojump_clock: object, nursery: trio.Nursery
+) -> None:
+    destination = Destination([Retry(after=5)])
+    destination.latency = 2.0
+    destination.context.now = lambda: 1_000 * 10**9
+    box = outbox(destination, batch={"linger": "0s"}, queue={"max_bytes": "100B"})
+    nursery.start_soon(box.run)
+    counts = destination.counts
+    assert (box.oldest, box.max_bytes) == (math.inf, 100)
+    box.put(batch(1))
+    await trio.sleep(3)
+    assert (counts.send_seconds, counts.last_success, box.oldest) == (2.0, 0, 0.0)
+    await trio.sleep(7)
+    assert (counts.send_seconds, counts.last_success, box.oldest) == (4.0, 1_000, math.inf)
     nursery.cancel_scope.cancel()
 
 

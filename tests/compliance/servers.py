@@ -14,11 +14,15 @@ from typing import Any
 
 import grpc
 import trio
+import trustme
 
+from agent.scripted import answer, serve
 from exporters.otlp_grpc import METHOD
+from tests.compliance.rules import GRPC
 
 Handler = Callable[[trio.SocketStream], Awaitable[None]]
 Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
+Context = Callable[..., ssl.SSLContext]
 
 
 class GrpcServer:
@@ -101,6 +105,36 @@ def tls_server(context: ssl.SSLContext) -> Iterator[int]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
+class Secure:
+    """A destination that speaks TLS, by each protocol; counts what it took."""
+
+    def __init__(self, protocol: str, context: Context, authority: trustme.CA):
+        self.protocol, self._context, self._authority = protocol, context, authority
+
+    async def open(self, nursery: trio.Nursery, mutual: bool = False, name: str = "127.0.0.1") -> None:
+        if self.protocol != GRPC:
+            made = self._context(name, mutual)
+            made.set_alpn_protocols(["http/1.1"])
+            self._http = await serve(nursery, [answer(200)] * 20, made)
+            self.url = self._http.url
+            return
+        issued = self._authority.issue_cert(name)
+        chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+        roots = self._authority.cert_pem.bytes() if mutual else None
+        self._grpc = GrpcServer(
+            credentials=grpc.ssl_server_credentials([(issued.private_key_pem.bytes(), chain)], roots, mutual)
+        )
+        self.url = self._grpc.url
+
+    @property
+    def taken(self) -> int:
+        return len(self._grpc.requests if self.protocol == GRPC else self._http.requests)
+
+    def close(self) -> None:
+        if self.protocol == GRPC:
+            self._grpc.stop()
+
+
 # -- HTTP/2 by hand (RFC 9113), as much as one unary call needs ---------------------------------------------------------
 
 DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY = 0, 1, 3, 4, 7
@@ -142,6 +176,7 @@ class Http2Calls:
     def __init__(self, stream: trio.SocketStream):
         self.stream = stream
         self._data = b""
+        self.message = b""  # the data frames of the last request
 
     async def begin(self) -> None:
         """The preface and the settings of both sides."""
@@ -151,12 +186,14 @@ class Http2Calls:
 
     async def next(self) -> int:
         """Wait for the end of the next request; return its stream."""
+        self.message = b""
         while True:
             await self._until(9)
             size = int.from_bytes(self._data[:3], "big")
             await self._until(9 + size)
             kind, flags, stream = struct.unpack(">BBI", self._data[3:9])
-            self._data = self._data[9 + size :]
+            payload, self._data = self._data[9 : 9 + size], self._data[9 + size :]
+            self.message += payload if kind == DATA else b""
             if kind in (DATA, HEADERS) and flags & END_STREAM:
                 return int(stream)
 

@@ -44,7 +44,7 @@ NONSENSE = {
     "html": answer(200, b"<html>welcome", {"Content-Type": "text/html"}),
     "not protobuf": answer(200, b"\xff\xff", {"Content-Type": PROTOBUF_TYPE}),
     "not json": answer(200, b"[1", {"Content-Type": JSON_TYPE}),
-    "json of another kind": answer(200, b"[]", {"Content-Type": JSON_TYPE}),
+    "json of another kind": answer(200, b"[1]", {"Content-Type": JSON_TYPE}),
     "not utf-8": answer(200, b'{"a": "\xff"}', {"Content-Type": JSON_TYPE}),
     "not gzip": answer(200, b"plain", {"Content-Type": PROTOBUF_TYPE, "Content-Encoding": "gzip"}),
     "cut gzip": answer(200, BOMBED[:-9], {"Content-Type": PROTOBUF_TYPE, "Content-Encoding": "gzip"}),
@@ -94,13 +94,12 @@ async def test_partial_success(destination, batch, caplog, rejected, counted):
 
 
 @rule("9.2", JSON)
-@pytest.mark.parametrize("number", ["3", 3, 3.0, "3.0"])
+@pytest.mark.parametrize("number", ["3", 3, 3.0])
 async def test_partial_success_in_the_numbers_of_json(nursery, batch, number):
     body = json.dumps({"partialSuccess": {"rejectedDataPoints": number}}).encode()
     server = await serve(nursery, [answer(200, body, {"Content-Type": JSON_TYPE})])
     counts = (await deliver(Destination(JSON, server.url), [batch])).counts
-    assert counts.rejected_points == (3 if number != "3.0" else counts.rejected_points)
-    assert (counts.sent, counts.requests) == (len(batch), 1)
+    assert (counts.rejected_points, counts.sent, counts.requests) == (3, len(batch), 1)
 
 
 @rule("9.2")

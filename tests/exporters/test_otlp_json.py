@@ -15,12 +15,14 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from agent.testing import comparable, reference_request
 from ebbtide import Batch
 from exporters.otlp_json import from_json, request_to_json, to_json
+from tests.compliance.rules import rule
 
 
 def by_protobuf(request: Any) -> Any:
     return json_format.MessageToDict(request, use_integers_for_enums=True)
 
 
+@rule("12.1", "http/json")
 def test_equals_protobufs_own_json(batch: Batch):
     request = reference_request(batch)
     assert json.loads(to_json(request.SerializeToString())) == by_protobuf(request)
@@ -36,6 +38,9 @@ numbers = st.floats(width=64).filter(lambda number: number != 0 or str(number) !
 big = st.integers(0, 2**64 - 1)
 
 
+@rule("12.1", "http/json")
+@rule("12.4", "http/json")
+@rule("12.5", "http/json")
 @given(number=numbers, time=big, flags=st.integers(0, 1), scale=st.integers(-10, 20), counts=st.lists(big, max_size=4))
 def test_points_of_every_kind(number: float, time: int, flags: int, scale: int, counts: list[int]):
     request = ExportMetricsServiceRequest()
@@ -55,6 +60,7 @@ def test_points_of_every_kind(number: float, time: int, flags: int, scale: int, 
     assert by_protobuf(ExportMetricsServiceRequest.FromString(from_json(request_to_json(request)))) == tree
 
 
+@rule("12.5", "http/json")
 def test_attributes_of_every_kind():
     request = ExportMetricsServiceRequest()
     attributes = request.resource_metrics.add().resource.attributes
@@ -68,6 +74,7 @@ def test_attributes_of_every_kind():
     assert json.loads(request_to_json(request)) == by_protobuf(request)
 
 
+@rule("12.3", "http/json")
 def test_ids_are_hex():
     request = ExportMetricsServiceRequest()
     point = request.resource_metrics.add().scope_metrics.add().metrics.add(name="m").gauge.data_points.add(as_double=0)
@@ -127,9 +134,12 @@ def names(tree: Any) -> list[str]:
     return [n for item in tree for n in names(item)] if isinstance(tree, list) else []
 
 
+@rule("12.1", "http/json")
+@rule("12.2", "http/json")
+@rule("12.4", "http/json")
 def test_rules_of_the_specification(vectors: Path):
     rules = json.loads((vectors / "otel_spec" / "otlp_protocol.json").read_text())["json_rules"]
-    integers = next(rule["fields"] for rule in rules if "fields" in rule)
+    integers = next(one["fields"] for one in rules if "fields" in one)
     request = ExportMetricsServiceRequest()
     metrics = request.resource_metrics.add().scope_metrics.add().metrics
     metrics.add().sum.data_points.add(as_int=1, time_unix_nano=2, start_time_unix_nano=3)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds Prometheus 3 with its OTLP receiver, which Debian's lacks, into .cache/peers/prometheus3: without service
-# discovery but static and file, without the web pages. Nothing where it is there. Options in the environment: see find_go.sh.
+# Builds Prometheus 3, which has an OTLP receiver, into .cache/peers/prometheus3: without service
+# discovery but static, file and HTTP, without the web pages. Nothing where it is there. Options in the environment: see find_go.sh.
 set -eu
 peer=prometheus3
 . "$(dirname "$0")/find_go.sh"

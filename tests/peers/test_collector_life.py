@@ -74,7 +74,7 @@ def test_connections_that_it_ends_cost_nothing(
     collector_program: Path, protocol: str, ending: str, tmp_path: Path
 ) -> None:
     source = Counting()
-    with source.server, Collector(collector_program, tmp_path / "c", **CONNECTIONS[ending]) as collector:
+    with source.server, Collector(collector_program, tmp_path / "c", form="proto", **CONNECTIONS[ending]) as collector:
         batch = 'batch = { linger = "0s" }'
         text = pipeline(source.server.url, collector.endpoint(protocol), protocol, batch, interval="40ms")
         with Agent(tmp_path, text) as agent:

@@ -1,6 +1,6 @@
 """Into a Prometheus 3 by its OTLP receiver and back: with profile "prometheus", all is there as it was at the source.
 
-Debian's 3.x is built without the OTLP receiver; this one is built by build_prometheus3.sh.
+Debian 12's Prometheus is 2.42 and has no OTLP receiver; this one is built by build_prometheus3.sh.
 """
 
 from __future__ import annotations

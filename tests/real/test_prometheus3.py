@@ -33,7 +33,7 @@ def find_prometheus3() -> Path | str:
     if not re.match(r"prometheus, version 3\.", version):
         return f"{named} is not of version 3 ({version.partition(chr(10))[0]}); name one by EBBTIDE_PROMETHEUS3"
     flags = subprocess.run([named, "--help"], capture_output=True, text=True, timeout=60)
-    if "--web.enable-otlp-receiver" not in flags.stdout + flags.stderr:
+    if "web.enable-otlp-receiver" not in flags.stdout + flags.stderr:  # listed as --[no-]web.enable-otlp-receiver
         return f"{named} is built without the OTLP receiver (--web.enable-otlp-receiver), as Debian's is"
     return Path(named)
 
