@@ -10,7 +10,7 @@ import trio
 
 from agent.folded import FoldedLog
 from agent.ledger import ReceiverCounts
-from agent.plugin import Emit, Receiver
+from agent.plugin import Emit, ReceiveError, Receiver
 
 FIRST_RESTART, LAST_RESTART = 1.0, 30.0
 """Seconds before a receiver with a bug is started again: the first time, and at most."""
@@ -37,10 +37,11 @@ class Reception:
             self._ended.set()
 
     async def poll(self) -> None:
-        """Let the receiver poll once; a bug is a failed poll."""
-        if await self._guarded(self._receiver.once):
-            counts = self._receiver.counts
-            counts.failed_polls += 1
+        """Let the receiver poll once; a bug, or a ReceiveError that it lets through, is a failed poll."""
+        counts = self._receiver.counts
+        failed = counts.failed_polls
+        if await self._fails(self._receiver.once):
+            counts.failed_polls = max(counts.failed_polls, failed + 1)
             counts.polls = max(counts.polls, counts.failed_polls)
 
     async def retire(self, patience: float) -> None:
@@ -56,10 +57,10 @@ class Reception:
         wait = FIRST_RESTART
         while True:
             began = trio.current_time()
-            bug = await self._guarded(self._receiver.run)
+            failed = await self._fails(self._receiver.run)
             if self._leaving:
                 return
-            if not bug:
+            if not failed:
                 name = self._receiver.context.id
                 self._receiver.context.log.warning("receiver %s has ended by itself; it is not started again", name)
                 return
@@ -68,19 +69,25 @@ class Reception:
             await trio.sleep(wait)
             wait = min(2 * wait, LAST_RESTART)
 
-    async def _guarded(self, receive: Callable[[Emit], Awaitable[None]]) -> bool:
-        """Await ``receive``; True where it had a bug. Samples that it counted and did not emit are booked."""
-        lost, bug = "shutdown", False
+    async def _fails(self, receive: Callable[[Emit], Awaitable[None]]) -> bool:
+        """Await ``receive``; True where it failed. Samples that it counted and did not emit are booked."""
+        name, lost, failed = self._receiver.context.id, "shutdown", False
         try:
             await receive(self._emit)
+        except* ReceiveError as group:
+            self._log(logging.WARNING, "failed", "receivers.%s: %s", name, _only(group))
+            lost, failed = "bug", True
         except* Exception as group:  # noqa: BLE001 - logged, folded
-            error = group.exceptions[0] if len(group.exceptions) == 1 else group
-            name = self._receiver.context.id
-            self._log(logging.ERROR, "bug", "receiver %s failed: a bug of this receiver", name, bug=error)
-            lost, bug = "bug", True
+            self._log(logging.ERROR, "bug", "receiver %s failed: a bug of this receiver", name, bug=_only(group))
+            lost, failed = "bug", True
         finally:
             _book_lost(self._receiver.counts, lost)
-        return bug
+        return failed
+
+
+def _only(group: BaseExceptionGroup[Exception]) -> BaseException:
+    """The exception itself where a nursery wrapped just one."""
+    return group.exceptions[0] if len(group.exceptions) == 1 else group
 
 
 def _book_lost(counts: ReceiverCounts, reason: str) -> None:

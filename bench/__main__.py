@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import costs, memory, shaping
+from bench import costs, memory, shaping, startup
 
 _HEAD = """\
 # What a sample costs
@@ -28,7 +28,8 @@ def main() -> None:
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
     )
-    text = f"{_HEAD}\nMachine: {machine}.\n\n{costs.main()}\n\n{shaping.main()}\n\n{memory.main()}\n"
+    text = f"{_HEAD}\nMachine: {machine}.\n\n{costs.main()}\n\n{shaping.main()}\n\n{memory.main()}\n\n"
+    text += f"## Start and idle memory\n\n{startup.main()}\n"
     print(text)
     (Path(__file__).parent / "COSTS.md").write_text(text)
 

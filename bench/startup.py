@@ -81,7 +81,7 @@ class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Peer
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer a poll, or say that there are no metadata."""
         if not self.server.first_request:
             self.server.first_request = time.perf_counter()
@@ -91,7 +91,7 @@ class _Answers(BaseHTTPRequestHandler):
         else:
             self._answer("application/json", b'{"status":"success","data":{}}')
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         """Take a request."""
         self.rfile.read(int(self.headers["content-length"]))
         self._answer("application/x-protobuf", _SUCCESS)
@@ -186,7 +186,11 @@ def _resident(pid: int) -> int:
 
 def _packages(starter: Starter) -> str:
     bare = starter.imported("sys")[1]
-    lines = ["| import of | CPU ms | MiB |", "| --- | --- | --- |", f"| nothing: the interpreter | | {bare / 2**20:.1f} |"]
+    lines = [
+        "| import of | CPU ms | MiB |",
+        "| --- | --- | --- |",
+        f"| nothing: the interpreter | | {bare / 2**20:.1f} |",
+    ]
     for package in PACKAGES:
         found = [starter.imported(package) for _ in range(6)][1:]
         seconds = statistics.median(seconds for seconds, _ in found)

@@ -213,7 +213,9 @@ class _Plan:
         parts = self._split(self._settings.endpoint or self._environment.grpc_url())
         if parts.path not in ("", "/") or parts.query or parts.username:
             raise ConfigError(
-                "cannot use this endpoint by gRPC: it has more than scheme, host and port; remove the rest", "endpoint"
+                f"cannot use the endpoint given by {self._source} by gRPC: it has more than scheme, host and port; "
+                "remove the rest",
+                "endpoint",
             )
         host = parts.hostname or ""
         host = f"[{host}]" if ":" in host else host
@@ -231,6 +233,11 @@ class _Plan:
             warn=warn,
         )
 
+    @property
+    def _source(self) -> str:
+        """Where the endpoint comes from, for errors."""
+        return "the option" if self._settings.endpoint else f"{self._environment.endpoint_name} in the environment"
+
     def _split(self, url: str) -> SplitResult:
         """Take the URL apart, having seen that it is one of http or https with a host. It is not shown: it may hold secrets."""
         try:
@@ -239,10 +246,8 @@ class _Plan:
         except ValueError:
             usable = False
         if not usable:
-            source = (
-                "the option" if self._settings.endpoint else f"{self._environment.endpoint_name} in the environment"
-            )
             raise ConfigError(
-                f"cannot use the endpoint given by {source}: expected http://host:port or https://host:port", "endpoint"
+                f"cannot use the endpoint given by {self._source}: expected http://host:port or https://host:port",
+                "endpoint",
             )
         return parts

@@ -63,7 +63,7 @@ class Environment:
         """Return the endpoint for gRPC, with a scheme: where it has none, INSECURE decides."""
         if self.endpoint is None:
             return DEFAULT_GRPC
-        if self.endpoint.lower().startswith(("http://", "https://")):
+        if "://" in self.endpoint:
             return self.endpoint
         return f"{'http' if self.insecure else 'https'}://{self.endpoint}"
 

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 
@@ -75,7 +76,7 @@ class Broken:
 
     def __init__(self, error: Exception):
         self.error = error
-        self.dist = FakeDistribution("theirs")
+        self.dist = SimpleNamespace(name="theirs", version="1.0")
 
     def load(self) -> object:
         raise self.error

@@ -11,7 +11,7 @@ import trio
 
 from agent.batch import Batch, Row
 from agent.ledger import ReceiverCounts
-from agent.plugin import Context, Emit, Receiver
+from agent.plugin import Context, Emit, ReceiveError, Receiver
 from agent.receiving import Reception
 from agent.series import Series
 
@@ -74,6 +74,25 @@ async def test_a_bug_is_a_failed_poll_and_its_samples_are_booked(caplog: pytest.
     assert (counts.polls, counts.failed_polls, counts.dropped["bug"], counts.imbalance()) == (1, 1, 2, 0)
     assert "receiver r failed: a bug of this receiver" in caplog.text
     assert "planted" in caplog.text
+
+
+async def test_a_receive_error_that_gets_through_is_no_bug(
+    autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fails(source: Source, emit: Emit) -> None:
+        source.counts.polls += 1
+        source.counts.failed_polls += 1
+        raise ReceiveError("cannot read http://x: nobody listens; start it")
+
+    source = Source(fails)
+    await received(source).poll()
+    assert (source.counts.polls, source.counts.failed_polls) == (1, 1)
+    with trio.move_on_after(10):
+        await received(source).run()
+    assert source.runs == 5
+    assert [record.getMessage() for record in caplog.records] == [
+        "receivers.r: cannot read http://x: nobody listens; start it",
+    ] * 2  # once for each of the two lives, not at each restart
 
 
 async def test_after_a_bug_it_runs_again(autojump_clock: object) -> None:

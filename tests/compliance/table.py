@@ -7,6 +7,8 @@ change without changing the table. ``python -m tests.compliance`` runs the marke
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,9 +63,11 @@ class Gatherer:
 def gather() -> Gatherer:
     """Collect, without running anything."""
     gatherer = Gatherer()
-    arguments = ["--collect-only", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider", "-p", "no:terminal"]
-    status = pytest.main([*arguments, *(str(ROOT / folder) for folder in FOLDERS)], plugins=[gatherer])
+    arguments = ["--collect-only", "-q", "--no-header", "--no-summary", "-p", "no:cacheprovider"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        status = pytest.main([*arguments, *(str(ROOT / folder) for folder in FOLDERS)], plugins=[gatherer])
     if status:
+        gatherer.mistakes.append(said.getvalue())
         gatherer.mistakes.append(f"cannot collect the tests: pytest ended with status {status}")
     return gatherer
 

@@ -12,6 +12,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -165,7 +166,7 @@ def test_the_service_manager_hears_that_it_is_ready_alive_and_stopping(manager: 
         states = [state for _, state in heard]
         assert states.count(b"READY=1") == 1
         signs = [when for when, state in heard if state == b"WATCHDOG=1"]
-        assert max(later - sooner for sooner, later in zip(signs, signs[1:], strict=False)) < allowed
+        assert max(later - sooner for sooner, later in pairwise(signs)) < allowed
         service.process.send_signal(signal.SIGTERM)
         while manager.recv(200) != b"STOPPING=1":
             pass
