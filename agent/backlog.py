@@ -79,7 +79,7 @@ class Backlog:
         self.max_bytes = MEMORY_QUEUE_BYTES if settings.queue.max_bytes is None else settings.queue.max_bytes
         self.max_age = settings.queue.max_age
         self.linger = settings.batch.linger
-        self.max_request = self.limit = settings.batch.max_bytes
+        self.max_request = self.limit = min(settings.batch.max_bytes, exporter.max_request)
 
     def take_over(self, exporter: Exporter[Any], settings: OutboxSettings) -> None:
         """Keep for another exporter of the same type, under its settings, what was kept for the former one."""
@@ -296,7 +296,7 @@ class Backlog:
             if len(piece.body) <= self.max_request:
                 fitting.append(piece)
                 continue
-            self._log(logging.ERROR, "too_large", "exporter %s: one point of %d bytes is larger than batch.max_bytes; dropped",
+            self._log(logging.ERROR, "too_large", "exporter %s: one point of %d bytes is larger than any request may be; dropped",
                       self._name, len(piece.body))  # fmt: skip
             self._forget(piece.samples, "too_large")
         return fitting

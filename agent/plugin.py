@@ -8,6 +8,7 @@ between the two sockets is synchronous: only receivers and exporters do IO.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable
@@ -313,6 +314,11 @@ class Exporter(Component[S], trio.abc.AsyncResource):
     @abstractmethod
     def encode(self, batch: Batch) -> Iterable[Payload]:
         """Return the batch as payloads. Samples it cannot encode it counts in ``counts.dropped`` by reason."""
+
+    @property
+    def max_request(self) -> int:
+        """Bytes of the largest request before compression, a bound over ``batch.max_bytes``; none unless overridden."""
+        return sys.maxsize
 
     def join(self, bodies: list[bytes]) -> bytes:
         """Make one body of several, in order. Right as it is for protobuf requests, which concatenate."""

@@ -70,12 +70,16 @@ _CURES = {
 }
 
 
+# The field partial_success with nothing in it: how a Collector says that all is well.
+_EMPTY_PARTIAL_SUCCESS = b"\n\0"
+
+
 def _taken(content_type: str, body: bytes, points: int, where: str) -> str | None:
     """The answer of success, which may still tell of points that were refused.
 
     An empty body is an empty message, which is what Prometheus and VictoriaMetrics answer, without a Content-Type.
     """
-    if not body:
+    if not body or (content_type, body) == (PROTOBUF, _EMPTY_PARTIAL_SUCCESS):
         return None
     from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 

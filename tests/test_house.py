@@ -187,7 +187,7 @@ def test_text_knows_no_machine_and_no_registry() -> None:
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("name", ["requirements/run.txt", "requirements/dev.txt"])
+@pytest.mark.parametrize("name", ["requirements/run.txt", "requirements/dev.txt", "requirements/build.txt"])
 def test_every_requirement_is_pinned_by_hash(name: str) -> None:
     lines = (ROOT / name).read_text(encoding="utf-8").replace("\\\n", "").splitlines()
     wanted = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]

@@ -213,6 +213,36 @@ async def test_connections_are_kept(nursery, client):
     assert server.connections == 1
 
 
+@pytest.mark.parametrize("end", [then_close, then_reset], ids=["closed", "reset"])
+async def test_a_kept_connection_closed_at_its_next_use_is_no_fault(nursery, client, end):
+    """The request goes by another one; a fault of a new connection is one."""
+    server = await serve(nursery, [answer(200, b"a"), end(), answer(200, b"b"), end(), end()])
+    assert await fetch(client, server.url) == (200, b"a")
+    assert await fetch(client, server.url) == (200, b"b")
+    assert [request.connection for request in server.requests] == [0, 0, 1]
+    assert (await fault_of(client, server.url)).kind == "reset"
+    assert [request.connection for request in server.requests[3:]] == [1, 2]
+
+
+async def test_what_breaks_after_the_head_is_not_repeated(nursery, client):
+    broken = then_close(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc")
+    server = await serve(nursery, [answer(200, b"a"), broken])
+    assert await fetch(client, server.url) == (200, b"a")
+    assert (await fault_of(client, server.url)).kind == "short"
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize(("status", "known"), [(200, False), (400, True), (503, True)])
+async def test_a_status_that_is_not_success_counts_without_its_body(nursery, client, status, known):
+    server = await serve(nursery, [then_hang(f"HTTP/1.1 {status} X\r\nContent-Length: 9\r\n\r\nabc".encode())])
+    if known:
+        got = await client.post(server.url, b"", timeout=0.1)
+        assert (got.status, got.body, got.fault and got.fault.kind) == (status, b"", "timeout")
+        return
+    with pytest.raises(Fault, match="more than 100ms"):
+        await client.post(server.url, b"", timeout=0.1)
+
+
 async def test_the_bearer_token_file_is_read_again(nursery, tmp_path: Path):
     token = tmp_path / "token"
     token.write_text("one\n")

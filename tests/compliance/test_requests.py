@@ -121,6 +121,7 @@ async def test_no_request_is_larger_than_allowed(destination, batch, bound):
     got = await deliver(destination, [batch], **bound)
     assert comparable(together(destination)) == comparable(reference_request(batch))
     assert max(len(body) for body, _ in destination.requests) <= 1500
+    assert len(got.attempts) == len(destination.requests)  # it is known beforehand: none is made in vain
     assert (got.counts.sent, got.counts.points_sent) == (len(batch), 22)
 
 

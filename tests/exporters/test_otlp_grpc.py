@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,43 +21,20 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from agent.testing import comparable, reference_request
 from ebbtide import Payload, Rejected, Retry, TooLarge
 from exporters.otlp import OTLP_USER_AGENT, Otlp, OtlpSettings
-from exporters.otlp_grpc import METHOD
-
-Behaviour = Callable[[bytes, grpc.ServicerContext], bytes]
-
-
-class Server:
-    """An OTLP server whose every answer is scripted; ``requests`` remembers body and metadata."""
-
-    def __init__(self, behaviour: Behaviour, credentials: grpc.ServerCredentials | None = None, **options: int):
-        self.requests: list[tuple[bytes, dict[str, Any]]] = []
-        self.behaviour = behaviour
-        self.server = grpc.server(ThreadPoolExecutor(2), options=[(f"grpc.{k}", v) for k, v in options.items()])
-        service, method = METHOD[1:].split("/")
-        handlers = {method: grpc.unary_unary_rpc_method_handler(self.handle)}
-        self.server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        if credentials:
-            self.url = f"https://127.0.0.1:{self.server.add_secure_port('127.0.0.1:0', credentials)}"
-        else:
-            self.url = f"http://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
-        self.server.start()
-
-    def handle(self, body: bytes, context: grpc.ServicerContext) -> bytes:
-        self.requests.append((body, dict(context.invocation_metadata())))
-        return self.behaviour(body, context)
+from tests.compliance.servers import Behaviour, GrpcServer
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
+def serve() -> Iterator[Callable[..., GrpcServer]]:
+    servers: list[GrpcServer] = []
 
-    def start(behaviour: Behaviour = lambda body, context: b"", **more: Any) -> Server:
-        servers.append(Server(behaviour, **more))
+    def start(behaviour: Behaviour = lambda body, context: b"", **more: Any) -> GrpcServer:
+        servers.append(GrpcServer(behaviour, **more))
         return servers[-1]
 
     yield start
     for server in servers:
-        server.server.stop(0).wait()
+        server.stop()
 
 
 def abort(code: grpc.StatusCode, details: str = "", status: bytes | None = None) -> Behaviour:
