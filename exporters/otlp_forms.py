@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from ebbtide import Payload
 from exporters.otlp_answers import JSON, PROTOBUF
+from exporters.otlp_json_cut import cut_json
+from exporters.pieces import payloads
 
 _OPEN, _CLOSE = b'{"resourceMetrics":[', b"]}"
-_SHRINK = 0.9  # of the limit at each further try to cut JSON, whose size is only estimated
 
 
 class ProtobufForm:
@@ -63,26 +64,8 @@ class JsonForm:
         return _OPEN + b",".join(inside) + _CLOSE
 
     def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
-        """Cut into pieces of at most ``max_bytes`` of JSON; a single point that is larger comes back alone."""
-        from exporters.otlp_json import from_json
-
-        body = from_json(payload.body)
-        return self._cut(Payload(payload.key, body, payload.points, payload.samples), len(payload.body), max_bytes)
-
-    def _cut(self, payload: Payload, size: int, max_bytes: int) -> list[Payload]:
-        """Cut serialized requests, at the size at which their JSON should fit; again where it does not."""
-        from exporters.otlp_json import to_json
-        from exporters.wire import cut_payload
-
-        limit = int(len(payload.body) * _SHRINK * max_bytes / size)
-        done: list[Payload] = []
-        for piece in cut_payload(payload, limit):
-            text = to_json(piece.body)
-            if len(text) <= max_bytes or len(piece.body) >= len(payload.body):
-                done.append(Payload(piece.key, text, piece.points, piece.samples))
-            else:
-                done.extend(self._cut(piece, len(text), max_bytes))
-        return done
+        """Cut into pieces of at most ``max_bytes``; a single point that is larger comes back alone."""
+        return payloads(payload, cut_json(payload.body, max_bytes))
 
 
 Form = ProtobufForm | JsonForm

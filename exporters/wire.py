@@ -15,10 +15,9 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from ebbtide import Payload
 from exporters.otlp_json import from_json, request_to_json, to_json
+from exporters.pieces import Piece, payloads
 
 __all__ = ["Piece", "count", "cut", "cut_payload", "from_json", "request_to_json", "to_json"]
-
-Piece = tuple[bytes, int, int]  # body, points, samples
 
 _PREFIX = 6  # bytes of a tag and a length at most: field numbers are below 16, lengths below 2**35
 
@@ -34,15 +33,8 @@ def cut(body: bytes, max_bytes: int) -> list[Piece]:
 
 
 def cut_payload(payload: Payload, max_bytes: int) -> list[Payload]:
-    """``cut`` for a payload: points and samples of the pieces add up to the payload's.
-
-    Where they differ from what is counted in the message (a histogram scraped without its +Inf bucket, say), the
-    difference is spread over the pieces in proportion.
-    """
-    pieces = cut(payload.body, max_bytes)
-    points = _shares([piece[1] for piece in pieces], payload.points)
-    samples = _shares([piece[2] for piece in pieces], payload.samples)
-    return [Payload(payload.key, body, p, s) for (body, _, _), p, s in zip(pieces, points, samples, strict=True)]
+    """``cut`` for a payload: points and samples of the pieces add up to the payload's."""
+    return payloads(payload, cut(payload.body, max_bytes))
 
 
 def count(request: Message) -> tuple[int, int]:
@@ -108,15 +100,3 @@ def _filled(shell: Any, children: Callable[[Any], Any], run: list[Any]) -> Any:
     message.CopyFrom(shell)
     children(message).extend(run)
     return message
-
-
-def _shares(weights: list[int], total: int) -> list[int]:
-    """Deal out ``total`` by weight, in whole numbers that add up; the weights themselves where they do."""
-    whole = sum(weights) or 1
-    shares, reached, dealt = [], 0, 0
-    for weight in weights:
-        reached += weight
-        share = total * reached // whole - dealt
-        dealt += share
-        shares.append(share)
-    return shares
