@@ -12,6 +12,7 @@ from typing import Any
 
 from exporters.pieces import Piece
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _LEVELS = ("resourceMetrics", "scopeMetrics", "metrics", "dataPoints")
 
 
@@ -71,4 +72,4 @@ def _samples(metric: dict[str, Any], point: dict[str, Any]) -> int:
 
 
 def _written(tree: Any) -> bytes:
-    return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _ENCODER.encode(tree).encode()

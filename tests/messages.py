@@ -45,7 +45,7 @@ OPENINGS = (
 CURE = "; "
 CURES = ("cure", "guess", "hint", "_CURES", "_GRPC_CURES", "_CLIENT_CERTIFICATE", "_TLS_ALONE", "_PLAIN_ALONE")
 """Names of what is to be tried, where that stands by itself."""
-SHORT = (f"{HOLE} says: {HOLE}",)
+SHORT = (f"{HOLE} says: {HOLE}", f"unknown {HOLE}; {HOLE}")
 """Messages that could be anything, by their form alone."""
 
 NO_MESSAGES = {
