@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,3 +25,19 @@ def vectors() -> Path:
     if os.environ.get("EBBTIDE_REAL") == "1" or os.environ.get("CI"):
         pytest.fail(f"{reason} (required when EBBTIDE_REAL=1 or CI is set)")
     pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Commands set up logging for the whole process; the next test must not notice."""
+    root, own = logging.getLogger(), logging.getLogger("ebbtide")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    yield
+    root.handlers[:] = [handler for handler in root.handlers if handler in handlers or not is_own(handler)]
+    root.setLevel(levels[0])
+    own.setLevel(levels[1])
+    logging.captureWarnings(False)
+
+
+def is_own(handler: logging.Handler) -> bool:
+    return type(handler).__module__ == "agent.log"

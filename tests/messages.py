@@ -45,7 +45,7 @@ OPENINGS = (
 CURE = "; "
 CURES = ("cure", "guess", "hint", "_CURES", "_GRPC_CURES", "_CLIENT_CERTIFICATE", "_TLS_ALONE", "_PLAIN_ALONE")
 """Names of what is to be tried, where that stands by itself."""
-SHORT = (f"{HOLE} says: {HOLE}", f"unknown {HOLE}; {HOLE}")
+SHORT = (f"{HOLE} says: {HOLE}", f"unknown {HOLE}; {HOLE}", f"cannot {HOLE} {HOLE}: {HOLE}; {HOLE}")
 """Messages that could be anything, by their form alone."""
 
 NO_MESSAGES = {
@@ -83,7 +83,7 @@ def clauses() -> dict[str, list[str]]:
 
 
 def messages_of(source: str, *, pairs: bool = False) -> Iterator[str]:
-    """The messages of one module, in its order. ``pairs``: its tuples end in a reason and what to try."""
+    """The messages of one module, in no order. ``pairs``: its tuples end in a reason and what to try."""
     tree = ast.parse(source)
     nodes = list(ast.walk(tree))
     said = {id(text) for node in nodes for text in _said_by(node, pairs)}
@@ -108,6 +108,8 @@ def _said_by(node: ast.AST, pairs: bool) -> Iterator[ast.AST]:
         yield from _said_by_call(node)
     elif isinstance(node, ast.Assign) and [_name(target) for target in node.targets] == ["why"]:
         yield from _flat(node.value)
+    elif isinstance(node, ast.Assign) and _name(node.targets[0]) == "_GO_SAYS" and isinstance(node.value, ast.Dict):
+        yield from node.value.values
     elif pairs:
         yield from (one for pair in _pairs(node) for one in _flat(pair.elts[-2]))
 

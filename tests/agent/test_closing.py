@@ -39,7 +39,7 @@ def test_other_failures_of_once() -> None:
     for change in (
         lambda book: setattr(book.receivers["r"], "failed_polls", 1),
         lambda book: setattr(book.exporters["e"], "rejected_points", 1),
-        lambda book: setattr(book.exporters["e"], "held", lambda: 1),
+        lambda book: book.exporters["e"].holders.append(lambda: 1),
         lambda book: book.receivers["r"].dropped.update(bug=1),
         lambda book: book.pipelines["m"].processors["p"].dropped.update(bug=1),
     ):
