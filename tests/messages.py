@@ -29,7 +29,7 @@ LEVELS = ("warning", "error", "exception", "critical")
 NOTED = ("problem", "refused", "_warn", "_say", "_bad", "_broken", "_Refused", "LogRecord")
 QUIET = ("debug", "info", "recovered", "option", "add_argument", "command", "compile", "unexpected")
 """Calls whose strings are no problems: quiet levels, help texts, patterns, words that are filled in."""
-INTERNAL = ("TypeError", "AssertionError", "KeyError", "StopIteration", "NotImplementedError", "SystemExit")
+INTERNAL = ("AssertionError", "KeyError", "StopIteration", "NotImplementedError", "SystemExit")
 
 OPENINGS = (
     "cannot ",
@@ -130,7 +130,7 @@ def _says(call: ast.Call, name: str) -> bool:
     if name == "Response":  # of the admin port
         status = call.args[0] if call.args else None
         return isinstance(status, ast.Constant) and status.value not in (200, 204)
-    return name in LEVELS or name in NOTED or name == "__init__" or name.endswith("Error")
+    return name in (*LEVELS, *NOTED, "__init__") or (name.endswith("Error") and name not in INTERNAL)
 
 
 def _cure_of(node: ast.AST, pairs: bool) -> Iterator[ast.AST]:
