@@ -27,6 +27,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no linear algebra here: threads of numpy's would only idle
     try:
         status = _commanded(argv)
         if sys.stdout is not None:

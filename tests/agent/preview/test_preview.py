@@ -217,7 +217,10 @@ def test_messages_are_gathered_once_each_and_bounded(monkeypatch: pytest.MonkeyP
         (b"\0\xff\n", "cannot read line 1 of page.prom, "),
         (b"<html>\n", "cannot read line 1 of page.prom, '<html>': "),
         (b'{"status": "success"}\n', "cannot read line 1 of page.prom, "),
-        (gzip.compress(b"up 1\n", mtime=0)[:-1], "cannot read the page page.prom: it begins like gzip and does not end like it"),
+        (
+            gzip.compress(b"up 1\n", mtime=0)[:-1],
+            "cannot read the page page.prom: it begins like gzip and does not end like it",
+        ),
         (None, "cannot read the page page.prom: No such file or directory"),
     ],
 )
