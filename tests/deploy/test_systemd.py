@@ -181,7 +181,7 @@ set -e
 mount --make-rprivate /
 mount --bind "$STATE" "$STATE"
 mount -o remount,bind,ro /
-mount -t tmpfs -o ro tmpfs /tmp 2>/dev/null || true
+case "$STATE" in /tmp/*) ;; *) mount -t tmpfs -o ro tmpfs /tmp ;; esac  # unless this checkout lies there
 cd /
 exec setpriv --no-new-privs --bounding-set=-all --inh-caps=-all --ambient-caps=-all env -i PATH=/usr/bin:/bin "$@"
 """

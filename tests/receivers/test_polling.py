@@ -90,7 +90,7 @@ async def test_a_clock_that_wakes_early_does_not_poll_twice(autojump_clock: Mock
 async def test_failed_polls_are_polled_on_and_said_once(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "ebbtide")
     assert len(await run_for(40, Polls(failing=3))) == 5
     assert caplog.messages == ["receivers.p: cannot read it", "receivers.p: well again after 3 failed polls"]
 
@@ -174,7 +174,7 @@ def test_the_wait(nows: list[int], waits: list[int]) -> None:
 async def test_a_failure_that_lasts_is_said_again_with_its_count(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "ebbtide")
     await run_for(720, Polls(failing=62))
     assert caplog.messages == [
         "receivers.p: cannot read it",
@@ -196,7 +196,7 @@ async def test_another_failure_is_said_at_once(autojump_clock: MockClock, caplog
             if number == 5:
                 raise ReceiveError("cannot b")
 
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "ebbtide")
     await run_for(45, Changing())
     assert caplog.messages == [
         "receivers.p: cannot a",
