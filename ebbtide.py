@@ -13,6 +13,7 @@ from agent.http_fault import certificate_cure
 from agent.identity import (
     AGENT_SCOPE,
     EMPTY_RESOURCE,
+    OWN_LABELS,
     AttributeValue,
     Family,
     Kind,
@@ -23,6 +24,7 @@ from agent.identity import (
     Target,
     flatten,
     join_own,
+    pairs,
     split_own,
 )
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
@@ -67,6 +69,7 @@ from agent.tracing import span
 __all__ = [
     "AGENT_SCOPE",
     "EMPTY_RESOURCE",
+    "OWN_LABELS",
     "SERIES_NAME",
     "STALE_NAN",
     "USER_AGENT",
@@ -134,6 +137,7 @@ __all__ = [
     "join_own",
     "number_of",
     "option",
+    "pairs",
     "parse_selector",
     "part_of",
     "proxy_of",

@@ -185,7 +185,7 @@ def _configured(file: Path | None, use: Callable[[Config], int]) -> int:
     """Load the file and use it; print what is wrong with it instead, all at once."""
     from agent import heap
 
-    heap.prepare()  # before the imports: a sixth of their time goes to a collector that looks often
+    heap.prepare()  # before the imports, through which the collector would look again and again
     from agent.config import ConfigErrors, load
     from agent.plugin import ConfigError
 

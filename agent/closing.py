@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections import Counter
 from pathlib import Path
 
+from agent.drafts import NotWritten, write_all
 from agent.ledger import ExporterCounts, Ledger
 
 logger = logging.getLogger("ebbtide.ledger")
@@ -61,12 +61,9 @@ def summary(ledger: Ledger) -> str:
 
 def write(ledger: Ledger, path: Path) -> bool:
     """Write the ledger as JSON, whole or not at all; False, and said why, where it cannot be."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        draft.write_text(json.dumps(ledger.as_dict(), indent=2) + "\n", encoding="utf-8")
-        draft.replace(path)
-    except OSError as error:
-        logger.error("cannot write the ledger to %s: %s; choose another --ledger", path, error.strerror)
-        draft.unlink(missing_ok=True)
+        write_all({path: json.dumps(ledger.as_dict(), indent=2).encode() + b"\n"})
+    except NotWritten as error:
+        logger.error("cannot write the ledger to %s: %s; choose another --ledger", path, error.why)
         return False
     return True

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from bisect import bisect_left
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self, TypeVar, cast
 
 Kind = Literal["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"]
@@ -226,6 +226,12 @@ class Target(Derivable):
         return target
 
 
+def pairs(flat: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Walk flat labels as (name, value)."""
+    texts = iter(flat)
+    return zip(texts, texts, strict=True)
+
+
 def flatten(labels: Mapping[str, str]) -> tuple[str, ...]:
     """Return labels as a flat tuple sorted by name, empty values left out."""
     return tuple(s for pair in sorted(labels.items()) if pair[1] for s in pair)
@@ -233,6 +239,10 @@ def flatten(labels: Mapping[str, str]) -> tuple[str, ...]:
 
 EMPTY_RESOURCE = Resource.of()
 AGENT_SCOPE = Scope.of()  # the converter itself: the exporters write the agent's name and version for it
+
+
+OWN_LABELS = ("le", "quantile")
+"""The labels that a part of a histogram or summary has of its own; all others it shares with the whole."""
 
 
 def split_own(name: str, flat: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:

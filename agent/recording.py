@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from agent.drafts import NotWritten, write_all
 
 SUFFIX = ".json"  # of the file beside the page
 VERSION = 1  # of that file's form
@@ -75,7 +76,10 @@ def save(recording: Recording, path: Path, *, force: bool = False) -> list[Path]
     }
     text = json.dumps(beside, indent=1).encode() + b"\n"  # all ASCII: also what was not UTF-8 comes back as it was
     place(path, force=force)
-    _write_all({Path(f"{path}{SUFFIX}"): text, path: page})
+    try:
+        write_all({Path(f"{path}{SUFFIX}"): text, path: page})
+    except NotWritten as error:
+        raise RecordingError(f"cannot write {error.path}: {error.why}; choose another place") from None
     return [path, Path(f"{path}{SUFFIX}")]
 
 
@@ -89,23 +93,6 @@ def place(path: Path, *, force: bool = False) -> None:
             raise RecordingError(f"cannot write {file}: {why}; choose another place")
         if os.path.lexists(file) and not force:
             raise RecordingError(f"cannot write {file}: it exists; choose another name, or add --force")
-
-
-def _write_all(files: Mapping[Path, bytes]) -> None:
-    drafts = {file: file.with_name(f".ebbtide.{os.getpid()}.{number}.tmp") for number, file in enumerate(files)}
-    where = next(iter(files))
-    try:
-        for where, draft in drafts.items():
-            draft.write_bytes(files[where])
-        for where, draft in drafts.items():
-            draft.replace(where)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or "its name is not a path"
-        raise RecordingError(f"cannot write {where}: {why}; choose another place") from None
-    finally:
-        for draft in drafts.values():
-            with suppress(OSError, ValueError):  # mostly it is gone, and where it could not be written it never was
-                draft.unlink()
 
 
 def _body(path: Path, max_bytes: int) -> bytes:

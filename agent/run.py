@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from agent import closing, heap, log
+from agent import closing, log
 from agent.admin import Admin
 from agent.config import Config, ConfigErrors, load
 from agent.house import CannotOpen, House
@@ -48,7 +48,6 @@ CLOSE_SECONDS = 1.0
 
 def run(config: Config, *, once: bool = False, ledger_path: Path | None = None) -> int:
     """Run the pipelines until told to stop, or poll ``once``; returns the exit status."""
-    heap.prepare()
     return trio.run(lambda: main(config, once=once, ledger_path=ledger_path))
 
 

@@ -20,6 +20,7 @@ from agent.identity import (
     Target,
     flatten,
     join_own,
+    pairs,
     split_own,
 )
 
@@ -126,8 +127,7 @@ class Series(Derivable):
     @property
     def labels(self) -> dict[str, str]:
         """The labels as a new dict: convenient, and made at each call."""
-        flat = self.flat
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+        return dict(pairs(self.flat))
 
     def label(self, name: str, default: str = "") -> str:
         """Return one label's value without building a dict."""

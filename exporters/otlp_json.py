@@ -16,6 +16,8 @@ from typing import Any
 from google.protobuf import json_format
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from exporters.otlp_json_cut import written
+
 
 def to_json(body: bytes) -> bytes:
     """Turn a serialized request into its OTLP JSON, on one line."""
@@ -25,7 +27,7 @@ def to_json(body: bytes) -> bytes:
 def request_to_json(request: Any) -> bytes:
     """Turn a request into its OTLP JSON, on one line."""
     tree = _fields(resourceMetrics=[_resource_metrics(r) for r in request.resource_metrics])
-    return json.dumps(tree, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return written(tree)
 
 
 def from_json(text: bytes) -> bytes:

@@ -41,7 +41,7 @@ def _parts(tree: dict[str, Any], children: list[Any], level: int, room: int) -> 
         if level + 1 < len(_LEVELS):
             yield from _split(child, level + 1, room)
         else:
-            yield _written(child), 1, _samples(tree, child)
+            yield written(child), 1, _samples(tree, child)
 
 
 def _opened(tree: dict[str, Any], level: int) -> tuple[list[Any], bytes, bytes]:
@@ -53,7 +53,7 @@ def _opened(tree: dict[str, Any], level: int) -> tuple[list[Any], bytes, bytes]:
         return [], b"", b""
     holder[name] = []
     key = b'"%b":[' % name.encode()
-    head, _, tail = _written(tree).rpartition(key + b"]")
+    head, _, tail = written(tree).rpartition(key + b"]")
     return children, head + key, b"]" + tail
 
 
@@ -71,5 +71,6 @@ def _samples(metric: dict[str, Any], point: dict[str, Any]) -> int:
     return 1
 
 
-def _written(tree: Any) -> bytes:
+def written(tree: Any) -> bytes:
+    """Write JSON as OTLP requests have it here: on one line, without blanks."""
     return _ENCODER.encode(tree).encode()

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from ebbtide import Family, Owner, Resource, Scope, Series, part_of
+from ebbtide import Family, Owner, Resource, Scope, Series, pairs, part_of
 from exporters.protobuf import key_value, length_delimited
 
 DATA_OF_KIND = {
@@ -123,7 +123,7 @@ class _Grouping:
     def _encode(self, flat: tuple[str, ...], number: int) -> bytes:
         encoded = self._encoded
         out = []
-        for pair in zip(flat[::2], flat[1::2], strict=True):
+        for pair in pairs(flat):
             if pair not in encoded:
                 encoded[pair] = key_value(*pair)
             out.append(length_delimited(number, encoded[pair]))

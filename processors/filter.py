@@ -11,6 +11,7 @@ from typing import Annotated, NamedTuple
 from pydantic import AfterValidator
 
 from ebbtide import (
+    OWN_LABELS,
     SERIES_NAME,
     Context,
     Labels,
@@ -21,11 +22,12 @@ from ebbtide import (
     SeriesProcessor,
     Settings,
     option,
+    pairs,
     parse_selector,
 )
 
 # What series that share their labels differ in.
-_OWN = (SERIES_NAME, "le", "quantile")
+_OWN = (SERIES_NAME, *OWN_LABELS)
 
 _Open = tuple[tuple[Matcher, ...], ...]
 """Of each selector that shared labels do not refute: the conditions that they leave open."""
@@ -83,7 +85,7 @@ class Filter(SeriesProcessor[FilterSettings]):
         return series if stays else None
 
     def _ask(self, base: Labels) -> _Asked:
-        labels = dict(zip(base.flat[::2], base.flat[1::2], strict=True))
+        labels = dict(pairs(base.flat))
         return _Asked(_left_open(self._keep, labels), _left_open(self._drop, labels))
 
 

@@ -7,11 +7,11 @@ and where there are none a new series costs one look-up. As in Prometheus, label
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
 from ebbtide import (
+    OWN_LABELS,
     SERIES_NAME,
     Context,
     Draft,
@@ -26,11 +26,12 @@ from ebbtide import (
     flatten,
     join_own,
     option,
+    pairs,
     split_own,
 )
 
 # What series that share their labels differ in.
-_OWN = (SERIES_NAME, "le", "quantile")
+_OWN = (SERIES_NAME, *OWN_LABELS)
 
 # Renamed families that are remembered, so that series share them.
 _FAMILIES = 1024
@@ -66,8 +67,8 @@ class _Left:
 
     def of(self, base: Labels) -> Target:
         """Return the target with those of its labels alone that the rules left, so that equal labels are equal series."""
-        left = set(_pairs(base.flat))
-        mine = list(_pairs(self._target.flat))
+        left = set(pairs(base.flat))
+        mine = list(pairs(self._target.flat))
         kept = {name: value for name, value in mine if (name, value) in left}
         return self._target if len(kept) == len(mine) else Target.of(kept)
 
@@ -116,7 +117,7 @@ class Relabel(SeriesProcessor[RelabelSettings]):
 
     def _begin(self, base: Labels) -> _Begun | None:
         """Apply the first rules to labels that series share; None where these drop them all."""
-        labels = dict(_pairs(base.flat))
+        labels = dict(pairs(base.flat))
         draft = Draft(labels.copy())
         if not self._relabelling.apply(draft, end=self._shared):
             return None
@@ -141,7 +142,7 @@ class Relabel(SeriesProcessor[RelabelSettings]):
 
 def _parted(name: str, labels: dict[str, str], begun: _Begun) -> tuple[Labels, tuple[str, ...]]:
     """Return the labels to share and the series' own; mostly the former are those that were shared at the beginning."""
-    bounds = [(label, labels.pop(label)) for label in ("le", "quantile") if label in labels]
+    bounds = [(label, labels.pop(label)) for label in OWN_LABELS if label in labels]
     base = begun.base if labels == begun.labels else Labels.of(flatten(labels))
     if not bounds:
         return base, ()
@@ -153,10 +154,4 @@ def _parted(name: str, labels: dict[str, str], begun: _Begun) -> tuple[Labels, t
 
 
 def _own_labels(series: Series) -> dict[str, str]:
-    return {SERIES_NAME: series.name, **dict(_pairs(series.own))}
-
-
-def _pairs(flat: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Walk flat labels pair by pair."""
-    texts = iter(flat)
-    return zip(texts, texts, strict=True)
+    return {SERIES_NAME: series.name, **dict(pairs(series.own))}

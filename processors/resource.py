@@ -40,7 +40,18 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator
 
 import ebbtide
-from ebbtide import AGENT_SCOPE, EMPTY_RESOURCE, AttributeValue, Context, Scope, Series, SeriesProcessor, Target, option
+from ebbtide import (
+    AGENT_SCOPE,
+    EMPTY_RESOURCE,
+    AttributeValue,
+    Context,
+    Scope,
+    Series,
+    SeriesProcessor,
+    Target,
+    option,
+    pairs,
+)
 
 Flat = tuple[str, ...]  # flat and sorted: name, value, name, value, ...
 Pairs = frozenset[tuple[str, str]]
@@ -168,13 +179,13 @@ class Resource(SeriesProcessor[ResourceSettings]):
         return _ROUND_TRIP if self._profile == "prometheus" else _likely_target_names(sample_name, flat)
 
     def _whole(self, target: Target) -> _Whole:
-        return _Whole(frozenset(_pairs(target.flat)), self._resource)
+        return _Whole(frozenset(pairs(target.flat)), self._resource)
 
     def _resource(self, moved: Flat) -> ebbtide.Resource:
         """Return the resource of the labels that move."""
         resource = self._made.get(moved)
         if resource is None:
-            attributes = _PROFILES[self._profile](dict(_pairs(moved))) | self._configured
+            attributes = _PROFILES[self._profile](dict(pairs(moved))) | self._configured
             resource = self._made[moved] = ebbtide.Resource.of(attributes)
         return resource
 
@@ -194,20 +205,15 @@ class _Whole:
         A relabelling in between may have changed the target's labels; the resource says what is left of them.
         """
         flat, scope = _take_scope(base.flat, AGENT_SCOPE)
-        moved = tuple([text for pair in _pairs(flat) if pair in self._pairs for text in pair])
-        kept = tuple([text for pair in _pairs(flat) if pair not in self._pairs for text in pair])
+        moved = tuple([text for pair in pairs(flat) if pair in self._pairs for text in pair])
+        kept = tuple([text for pair in pairs(flat) if pair not in self._pairs for text in pair])
         return ebbtide.Labels.of(kept), self._resource(moved), scope
-
-
-def _pairs(flat: Flat) -> Iterator[tuple[str, str]]:
-    texts = iter(flat)
-    return zip(texts, texts, strict=True)
 
 
 def _parted(flat: Flat, moving: Container[str]) -> tuple[Flat, Flat]:
     """Return what stays and what moves."""
     kept, moved = list[str](), list[str]()
-    for name, value in _pairs(flat):
+    for name, value in pairs(flat):
         (moved if name in moving else kept).extend((name, value))
     return tuple(kept), tuple(moved)
 

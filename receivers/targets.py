@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ebbtide import Bools, Ints, Target
+from ebbtide import Bools, Ints, Target, pairs
 from receivers.memory import Columns, Slots
 
 TargetKey = tuple[str, str]  # job, instance
@@ -30,7 +30,7 @@ def _label(flat: tuple[str, ...], name: str) -> str:
     except ValueError:
         return ""
     if index % 2:  # a value that reads like the name
-        return dict(zip(flat[::2], flat[1::2], strict=True)).get(name, "")
+        return dict(pairs(flat)).get(name, "")
     return flat[index + 1]
 
 
@@ -48,8 +48,7 @@ class TargetBook:
         """Learn a target from the labels of its ``up``."""
         key = target_key(flat)
         if key not in self._decided:
-            labels = zip(flat[::2], flat[1::2], strict=True)
-            known = {name: value for name, value in labels if not name.startswith("__")}  # __type__ is about `up`
+            known = {name: value for name, value in pairs(flat) if not name.startswith("__")}  # __type__ is about `up`
             self._targets[self.number(key)] = Target.of(known)
 
     def undecided(self, keys: Iterable[TargetKey]) -> set[TargetKey]:

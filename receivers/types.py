@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
-from ebbtide import Family, Kind, number_of
+from ebbtide import Family, Kind, number_of, pairs
 from receivers.exposition import kind_of
 from receivers.linkerd_table import LINKERD_FAMILIES, Entry
 
@@ -97,8 +97,7 @@ def strip_type_labels(flat: tuple[str, ...]) -> tuple[str, ...]:
     """Return flat labels without ``__type__`` and ``__unit__``: they say what a series is, not whose it is."""
     if not flat or flat[0] >= "a":  # sorted by name: there is none that begins with "_"
         return flat
-    pairs = zip(flat[::2], flat[1::2], strict=True)
-    return tuple(text for pair in pairs if pair[0] not in (_TYPE_LABEL, _UNIT_LABEL) for text in pair)
+    return tuple(text for pair in pairs(flat) if pair[0] not in (_TYPE_LABEL, _UNIT_LABEL) for text in pair)
 
 
 class _Head(NamedTuple):

@@ -20,7 +20,6 @@ from typing import Any, TypeVar
 
 import trio
 
-from agent import heap
 from agent.config import Config
 from agent.folded import FoldedLog
 from agent.plugin import ConfigError, Emit, ReceiveError, Receiver
@@ -60,7 +59,6 @@ class PreviewOptions:
 
 def preview(config: Config, options: PreviewOptions) -> int:
     """Poll once (or read the saved page), print what the pipelines make of it, and return the exit status."""
-    heap.prepare()
     receiver = options.receiver
     with gathered() as messages:
         try:

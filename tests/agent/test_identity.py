@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.identity import EMPTY_RESOURCE, Labels, Owner, Resource, Scope, Target, flatten, join_own, split_own
+from agent.identity import EMPTY_RESOURCE, Labels, Owner, Resource, Scope, Target, flatten, join_own, pairs, split_own
 from agent.series import Series, SeriesTable
 
 # -- interning ---------------------------------------------------------------------------------------------------
@@ -152,3 +152,8 @@ def test_owners_of_equal_words_are_one_while_somebody_holds_them() -> None:
     again = Owner.of("filter", "{}")
     del one
     assert series.derive(again, lambda of: "lost") == "kept"
+
+
+def test_flat_labels_pair_by_pair() -> None:
+    assert list(pairs(("a", "1", "b", "2"))) == [("a", "1"), ("b", "2")]
+    assert list(pairs(())) == []
