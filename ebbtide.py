@@ -6,6 +6,7 @@ if __name__ == "__main__":  # first: the command imports no more than it needs
     raise SystemExit(main())
 
 from agent.batch import STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
+from agent.credentials import read_secret
 from agent.folded import FoldedLog
 from agent.heap import settle
 from agent.http import USER_AGENT, Answer, Client, Fault, Response, deadline, safe_url
@@ -35,6 +36,7 @@ from agent.plugin import (
     Context,
     Emit,
     Exporter,
+    Partly,
     Payload,
     Processor,
     ReceiveError,
@@ -63,8 +65,8 @@ from agent.settings import (
     Tls,
     option,
 )
-from agent.tls import client_context, files_stamp, reason
-from agent.tracing import span
+from agent.tls import client_context, file_stamp, files_stamp, reason
+from agent.tracing import span, traceparent
 
 __all__ = [
     "AGENT_SCOPE",
@@ -98,6 +100,7 @@ __all__ = [
     "OptionError",
     "Owner",
     "Part",
+    "Partly",
     "Payload",
     "PositiveDuration",
     "PositiveSize",
@@ -132,6 +135,7 @@ __all__ = [
     "certificate_cure",
     "client_context",
     "deadline",
+    "file_stamp",
     "files_stamp",
     "flatten",
     "join_own",
@@ -141,10 +145,12 @@ __all__ = [
     "parse_selector",
     "part_of",
     "proxy_of",
+    "read_secret",
     "reason",
     "safe_url",
     "settle",
     "span",
     "split_own",
     "stale_mask",
+    "traceparent",
 ]

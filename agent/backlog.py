@@ -26,7 +26,7 @@ from typing import Any
 from agent.batch import Batch
 from agent.folded import FoldedLog
 from agent.ledger import ExporterCounts
-from agent.plugin import Exporter, Payload
+from agent.plugin import Exporter, Partly, Payload
 from agent.settings import OutboxSettings
 
 MEMORY_QUEUE_BYTES = 64 * 2**20
@@ -204,6 +204,24 @@ class Backlog:
         self._taken += 1
         if self.limit < self.max_request and self._taken >= GROW_AFTER:
             self.limit, self._taken = min(2 * self.limit, self.max_request), 0
+
+    def settle(self, request: Request, taken: Partly) -> None:
+        """The destination took a part of the first request: what is left comes next, as old as it was."""
+        rest = taken.rest and replace(taken.rest, samples=min(max(taken.rest.samples, 0), request.samples))
+        again = rest and self._sealed(rest, request.born, request.serial)
+        self._remove(request)
+        if again:
+            again.attempts = request.attempts
+            self.requests.appendleft(again)
+            self.bytes += len(again.body)
+        settled, points = request.samples - (rest.samples if rest else 0), request.points - (rest.points if rest else 0)
+        for reason, samples in taken.refused.items():
+            refused = min(max(samples, 0), settled)
+            self._forget(refused, reason)
+            settled -= refused
+        self._counts.sent += settled
+        self._counts.points_sent += max(points - taken.refused_points, 0)
+        self.samples -= settled
 
     def drop(self, request: Request, reason: str) -> None:
         """The request will never be sent."""

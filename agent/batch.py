@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agent.identity import Derivable
 from agent.series import Series, SeriesTable
 
 Floats = npt.NDArray[np.float64]
@@ -37,7 +38,7 @@ class Row:
     stale: bool
 
 
-class Batch:
+class Batch(Derivable):
     """One point per row of ``table``; read-only.
 
     ``values`` float64 · ``times`` int64 ns since the epoch · ``starts`` int64 ns, 0 = unknown · ``stale`` bool or
@@ -63,6 +64,7 @@ class Batch:
         self.starts = np.zeros(rows, np.int64) if starts is None else starts
         self.stale = stale if stale is not None and stale.any() else None
         self.extras = extras or None
+        self._derived = ()
         if not len(values) == len(times) == len(self.starts) == rows or (stale is not None and len(stale) != rows):
             raise ValueError(
                 f"cannot make a batch of {rows} rows from columns of {len(values)} values, {len(times)} times"

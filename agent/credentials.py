@@ -40,15 +40,16 @@ def authorization(
 ) -> Callable[[], str] | None:
     """Return what makes the Authorization header at each request, or None; it raises Fault "credentials"."""
     if basic_auth is not None:
-        user, password = basic_auth.username, _secret(basic_auth.password, basic_auth.password_file, "password_file")
+        user, password = basic_auth.username, read_secret(basic_auth.password, basic_auth.password_file, "password_file")
         return lambda: "Basic " + base64.b64encode(f"{user}:{password()}".encode()).decode()
     if bearer_token is not None or bearer_token_file is not None:
-        token = _secret(bearer_token, bearer_token_file, "bearer_token_file")
+        token = read_secret(bearer_token, bearer_token_file, "bearer_token_file")
         return lambda: "Bearer " + token()
     return None
 
 
-def _secret(value: Secret | None, path: str | None, option: str) -> Callable[[], str]:
+def read_secret(value: Secret | None, path: str | None, option: str) -> Callable[[], str]:
+    """Return what gives the secret, of the file or of the option; it raises Fault "credentials" for an unreadable file."""
     if path is not None:
         return _TextFile(path, option)
     return value.get_secret_value if value is not None else str

@@ -27,7 +27,7 @@ from agent.backlog import Backlog, Request
 from agent.batch import Batch
 from agent.folded import FoldedLog
 from agent.ledger import ExporterCounts
-from agent.plugin import ClosedOutput, Exporter, Payload, Rejected, Retry, TooLarge
+from agent.plugin import ClosedOutput, Exporter, Partly, Payload, Rejected, Retry, TooLarge
 from agent.settings import OutboxSettings
 from agent.tracing import span
 
@@ -208,8 +208,13 @@ class Outbox:
             if self._backlog.fits(request):
                 await self._send(request)
         except Retry as error:
-            self._back_off(error.after)
-            self._log(logging.WARNING, "retry", "exporter %s: %s; trying again", self.name, error)
+            self._try_later(error)
+        except Partly as taken:
+            self._backlog.settle(request, taken)
+            if taken.retry is None:
+                self._answered()
+            else:
+                self._try_later(taken.retry)
         except Rejected as error:
             self._rejected(request, error)
         except ClosedOutput:
@@ -218,14 +223,14 @@ class Outbox:
             self._bug(request)
 
     async def _send(self, request: Request) -> None:
-        """One attempt. A request that proves too large is cut or dropped, and its pieces come next."""
+        """One attempt, not beyond the request's life. One that proves too large is cut or dropped; its pieces come next."""
         self._counts.requests += 1
         self._counts.retries += request.attempts > 0
         request.attempts += 1
         self._backlog.flying = True
         too_large = False
         try:
-            with trio.CancelScope() as self._attempting, self._measured(request):
+            with trio.CancelScope(deadline=self._backlog.expires) as self._attempting, self._measured(request):
                 await self._exporter.send(request.payload())
         except TooLarge:
             too_large = True
@@ -250,6 +255,10 @@ class Outbox:
             counts.last_success = self._exporter.context.now() / 1e9
         finally:
             counts.send_seconds += trio.current_time() - began
+
+    def _try_later(self, error: Retry) -> None:
+        self._back_off(error.after)
+        self._log(logging.WARNING, "retry", "exporter %s: %s; trying again", self.name, error)
 
     def _answered(self) -> None:
         """The destination is there: the next failure waits for the shortest time again."""

@@ -11,7 +11,7 @@ import logging
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
@@ -63,6 +63,29 @@ class Rejected(Exception):
 
 class TooLarge(Exception):
     """Raised by ``Exporter.send``: the destination would take less at once. The outbox halves the cut and sends again."""
+
+
+class Partly(Exception):
+    """Raised by ``Exporter.send``: the destination took a part of the request, for good.
+
+    ``rest`` is unsealed and comes next, at once or, where ``retry`` says why, after a back-off; None: nothing is left.
+    ``refused`` counts the samples that will never be taken, by reason, and ``refused_points`` their points. All that is
+    neither left nor refused was taken.
+    """
+
+    def __init__(
+        self,
+        rest: Payload | None,
+        *,
+        refused: Mapping[str, int] | None = None,
+        refused_points: int = 0,
+        retry: Retry | None = None,
+    ):
+        super().__init__(str(retry) if retry else "the destination took a part of the request")
+        self.rest = rest
+        self.refused = dict(refused or {})
+        self.refused_points = refused_points
+        self.retry = retry
 
 
 class ClosedOutput(Exception):
@@ -341,7 +364,10 @@ class Exporter(Component[S], trio.abc.AsyncResource):
 
     @abstractmethod
     async def send(self, payload: Payload) -> None:
-        """Send one sealed payload as one request; raise ``Retry``, ``Rejected`` or ``TooLarge`` where it is not taken."""
+        """Send one sealed payload as one request.
+
+        Raises ``Retry``, ``Rejected`` or ``TooLarge`` where it is not taken, ``Partly`` where some of it is.
+        """
 
     async def aclose(self) -> None:
         """Let go of connections."""

@@ -6,7 +6,9 @@ those are constant, and so are the holes' offsets: the ``Template`` is worked ou
 filling it is a handful of numpy assignments through a view of the buffer as unaligned 8-byte words. Rows are grouped into
 points here: ``_bucket``, ``_sum`` and ``_count`` become one Histogram, quantiles one Summary.
 
-Serialized requests concatenate, and a template is a concatenation of ResourceMetrics, one after the other.
+Serialized requests concatenate, and a template is a concatenation of ResourceMetrics, its *segments*, one after the other:
+each is a request of its own. A ``Division`` bounds how large they are. What a batch was filled into is remembered on the
+batch, so that several exporters behind one pipeline fill it once.
 
 Rules: ``opentelemetry/proto/metrics/v1/metrics.proto``; OpenTelemetry specification, "Prometheus and OpenMetrics
 Compatibility". Cumulative buckets are made monotonic and whole before they are subtracted, so that bucket counts are
@@ -15,16 +17,18 @@ never negative and always add up to the count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import Batch, Bools, Floats, Owner, SeriesTable
+from ebbtide import Batch, Bools, Floats, Owner, Resource, SeriesTable
 from exporters.otlp_points import group
-from exporters.otlp_writer import START, SUM, TIME, VALUE, Form, Segment, Shape, take, write
+from exporters.otlp_writer import START, SUM, TIME, VALUE, Form, Segment, Shape, divide, take, write
 
-__all__ = ["Encoded", "Segment", "Template", "encode", "template_of"]
+__all__ = ["Division", "Encoded", "Segment", "Template", "encode", "template_of"]
 
 Words = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
@@ -33,42 +37,60 @@ _TEMPLATE = Owner.of("otlp template")
 _MAX_COUNT = 2.0**64 - 2048  # the largest double that is a uint64: what counts more is no count
 
 
+class Division(NamedTuple):
+    """How many bytes of a resource may be in one segment. ``owner`` is the same for the same division."""
+
+    owner: Owner
+    room: Callable[[Resource], int]
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """A serialized ExportMetricsServiceRequest. ``incomplete``: samples that are in no point (a histogram without its count)."""
 
     body: bytes
+    segments: list[Segment]
     points: int
     samples: int
     incomplete: int
 
 
-def encode(batch: Batch) -> Encoded:
+def encode(batch: Batch, division: Division | None = None) -> Encoded:
     """Encode a batch, by the template of its table."""
-    template = template_of(batch.table)
+    template = template_of(batch.table, division)
     unfit = template.unfit_rows(batch)
     if not len(unfit):
-        return Encoded(template.fill(batch), template.points, template.samples, template.incomplete)
+        body = batch.derive(template, template.fill)
+        return Encoded(body, template.segments, template.points, template.samples, template.incomplete)
     fit = np.ones(len(batch), np.bool_)
     fit[unfit] = False
-    rest = encode(batch.take(np.flatnonzero(fit)))
-    return Encoded(rest.body, rest.points, rest.samples, rest.incomplete + len(unfit))
+    rest = encode(batch.take(np.flatnonzero(fit)), division)
+    return replace(rest, incomplete=rest.incomplete + len(unfit))
 
 
-def template_of(table: SeriesTable) -> Template:
+def template_of(table: SeriesTable, division: Division | None = None) -> Template:
     """Return the table's template, worked out once."""
-    return table.derive(_TEMPLATE, Template)
+    if division is None:
+        return table.derive(_TEMPLATE, lambda table: Template(_form(table), len(table)))
+    return table.derive(division.owner, lambda table: _divided(table, division))
+
+
+def _divided(table: SeriesTable, division: Division) -> Template:
+    template = template_of(table)
+    if all(segment.end - segment.start <= division.room(segment.resource) for segment in template.segments):
+        return template
+    return Template(_form(table, division), len(table))
 
 
 class Template:
-    """The bytes of a table's request, where its holes are, and what they hold."""
+    """The bytes of the request of a table of ``rows`` rows, where its holes are, and what they hold."""
 
-    def __init__(self, table: SeriesTable):
-        self._form = _form(table)
-        self.segments = self._form.segments
-        self.points = self._form.points
-        self.samples = self._form.samples
-        self.incomplete = len(table) - self.samples
+    def __init__(self, form: Form, rows: int):
+        self._form = form
+        self.segments = form.segments
+        self.points = form.points
+        self.samples = form.samples
+        self.incomplete = rows - form.samples
 
     def fill(self, batch: Batch) -> bytes:
         """Return the request of a batch over the table that this template was made of."""
@@ -108,14 +130,15 @@ class Template:
         return np.concatenate(unfit) if unfit else np.empty(0, np.intp)
 
 
-def _form(table: SeriesTable) -> Form:
+def _form(table: SeriesTable, division: Division | None = None) -> Form:
     """Lay out the points of a table; those of a table that was taken from another are taken from its form."""
     if table.origin is not None:
         whole, rows = table.origin
-        taken = take(template_of(whole)._form, rows)
+        taken = take(template_of(whole, division)._form, rows)
         if taken is not None:
             return taken
-    return write(group(table), len(table))
+    form = write(group(table), len(table))
+    return form if division is None else divide(form, division.room)
 
 
 def _fill_parts(words: Words, batch: Batch, shape: Shape) -> None:

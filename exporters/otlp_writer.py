@@ -3,13 +3,15 @@
 Strategy. A ``Form`` is the request's bytes and arrays that say where each point begins and ends, where its tail of holes
 lies, and which rows fill it. It is written once, front to back, from points grouped by ``otlp_points``. The form of a table
 that was taken from another is *taken* from that one's form: whole points are kept or left out, the runs between them copied
-as they are, and only the lengths of the messages around them are written anew; no point is looked at by itself.
+as they are, and only the lengths of the messages around them are written anew; no point is looked at by itself. In the same
+way a form is *divided*: what stands around a resource's points is repeated around each run of points that has room.
 """
 
 from __future__ import annotations
 
 import struct
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 
@@ -25,6 +27,8 @@ Index = npt.NDArray[np.intp]
 _CUMULATIVE = b"\x10\x02"  # aggregation_temporality = 2 in Sum and Histogram
 _MONOTONIC = b"\x18\x01"  # is_monotonic = true in Sum
 _DATA_FIELD = {"gauge": 5, "sum": 7, "histogram": 9, "summary": 11}  # in Metric
+
+_MOST_FRAMING = 6  # bytes of a message's tag and length at most: field numbers are below 16, lengths below 2**35
 
 _HOLE = bytes(8)
 # start, time and value of a NumberDataPoint, then its flags; each hole lies one byte behind its tag.
@@ -156,6 +160,52 @@ def take(form: Form, rows: Index) -> Form | None:
         return None
     shapes = [moved for shape in form.shapes if (moved := _moved(shape, kept, place)) is not None]
     return _assemble(replace(form, shapes=shapes), kept, point_of)
+
+
+def divide(form: Form, room: Callable[[Resource], int]) -> Form:
+    """Return the form in segments of at most ``room(resource)`` bytes, cut by metric, then by point.
+
+    A point that is larger is a segment by itself. Not for a form that was taken from another.
+    """
+    frames = [
+        part
+        for frame, segment in zip(form.frames, form.segments, strict=True)
+        for part in _divided(form, frame, segment, room(frame.resource))
+    ]
+    if len(frames) == len(form.frames):
+        return form
+    return _assemble(replace(form, frames=frames), np.ones(form.points, np.bool_), form.point_of)
+
+
+def _divided(form: Form, frame: _Frame, segment: Segment, room: int) -> list[_Frame]:
+    """Deal out the points of a frame, in order, to frames of at most ``room`` bytes."""
+    if segment.end - segment.start <= room:
+        return [frame]
+    empty = room - len(frame.head) - _MOST_FRAMING
+    parts: list[_Frame] = []
+    scopes: list[tuple[bytes, bytes, list[_MetricFrame]]] = []
+    left = empty
+    for first, last, metrics in frame.scopes:
+        opened = False
+        for metric in metrics:
+            around = len(metric.head) + len(metric.after) + 2 * _MOST_FRAMING
+            begin = metric.first
+            while begin < metric.last:
+                above = around if opened else around + len(first) + len(last) + _MOST_FRAMING
+                reach = int(form.starts[begin]) + left - above
+                end = min(int(np.searchsorted(form.ends, reach, "right")), metric.last)
+                if end <= begin and scopes:
+                    parts.append(replace(frame, scopes=scopes))
+                    scopes, opened, left = [], False, empty
+                    continue
+                end = max(end, begin + 1)
+                if not opened:
+                    scopes.append((first, last, []))
+                    opened = True
+                scopes[-1][2].append(replace(metric, first=begin, last=end))
+                left -= above + int(form.ends[end - 1] - form.starts[begin])
+                begin = end
+    return [*parts, replace(frame, scopes=scopes)]
 
 
 def _moved(shape: Shape, kept: Bools, place: Index) -> Shape | None:

@@ -17,7 +17,7 @@ from ebbtide import Payload
 from exporters.otlp_json import from_json, request_to_json, to_json
 from exporters.pieces import Piece, payloads
 
-__all__ = ["Piece", "count", "cut", "cut_payload", "from_json", "request_to_json", "to_json"]
+__all__ = ["Piece", "count", "cut", "cut_payload", "first_metric", "from_json", "request_to_json", "to_json"]
 
 _PREFIX = 6  # bytes of a tag and a length at most: field numbers are below 16, lengths below 2**35
 
@@ -49,6 +49,13 @@ def count(request: Message) -> tuple[int, int]:
         else:
             samples += len(data_points)
     return points, samples
+
+
+def first_metric(body: bytes) -> str:
+    """Return the name of the first metric of a serialized request; "" where there is none."""
+    request = ExportMetricsServiceRequest.FromString(body)
+    metrics = (m for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics)
+    return next((metric.name for metric in metrics), "")
 
 
 def _walk(request: Any) -> Iterator[tuple[str, Any]]:

@@ -14,14 +14,14 @@ from typing import Any
 import trio
 
 from agent.batch import Batch
-from agent.plugin import ClosedOutput, Payload, Rejected, Retry, TooLarge
+from agent.plugin import ClosedOutput, Partly, Payload, Rejected, Retry, TooLarge
 from agent.testing.batches import TIME, batches, mesh
 from agent.testing.candidate import Candidate, Nonconformance, demand
 from agent.testing.meeting import PATIENCE, PROMPT, met
 
 LASTS = 0.3
 """Seconds after which a send to a silent peer is cancelled."""
-_ANSWERS = (Retry, Rejected, TooLarge, ClosedOutput)
+_ANSWERS = (Retry, Rejected, TooLarge, Partly, ClosedOutput)
 _SIZES = (1, 40, 100, 250, 1000)
 
 
@@ -126,7 +126,7 @@ async def sends_to_a_peer_that_is_well(candidate: Candidate) -> None:
 
 
 async def answers_a_failure_by_name(candidate: Candidate) -> None:
-    """A request that is not taken raises Retry, Rejected, TooLarge or ClosedOutput, with the reason."""
+    """A request that is not taken raises Retry, Rejected, TooLarge, Partly or ClosedOutput, with the reason."""
 
     async def body(options: Any) -> None:
         async with candidate.made(options) as exporter:
@@ -201,7 +201,7 @@ def _encoded(candidate: Candidate, exporter: Any, name: str, batch: Batch) -> li
 
 
 async def _sent(candidate: Candidate, exporter: Any) -> Exception | None:
-    """Send what a poll of a small mesh makes; return what the exporter answered by, of the four that are allowed."""
+    """Send what a poll of a small mesh makes; return what the exporter answered by, of those that are allowed."""
     payloads = _encoded(candidate, exporter, "mesh", mesh())
     try:
         with trio.fail_after(PATIENCE):
@@ -216,6 +216,6 @@ async def _sent(candidate: Candidate, exporter: Any) -> Exception | None:
     except Exception as error:
         raise Nonconformance(
             f"{candidate.name}.send raises {type(error).__name__}: {error}; the agent would call it a bug: map it to Retry, "
-            f"Rejected, TooLarge or ClosedOutput"
+            f"Rejected, TooLarge, Partly or ClosedOutput"
         ) from error
     return None

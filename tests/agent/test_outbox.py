@@ -18,7 +18,7 @@ from agent.backlog import GROW_AFTER
 from agent.batch import Batch, Row
 from agent.ledger import ExporterCounts
 from agent.outbox import Outbox
-from agent.plugin import ClosedOutput, Context, Exporter, Payload, Rejected, Retry, TooLarge
+from agent.plugin import ClosedOutput, Context, Exporter, Partly, Payload, Rejected, Retry, TooLarge
 from agent.series import Series
 from agent.settings import OutboxSettings
 
@@ -286,6 +286,60 @@ async def test_a_lowered_limit_grows_back(autojump_clock: object) -> None:
     second.put(batch(*range(GROW_AFTER)))
     await drained(second)
     assert backlog.limit == 20
+
+
+def rest(*left: int) -> Payload:
+    """What a destination left of a request, unsealed."""
+    return Payload(b"", b"".join(b"%010d" % number for number in left), len(left), len(left))
+
+
+async def test_what_a_destination_leaves_comes_next_and_waits_only_where_it_is_told_to(autojump_clock: object) -> None:
+    destination = Destination([Partly(rest(2, 3, 4)), Partly(rest(4), retry=Retry(None, "busy")), Retry(), None])
+    box = outbox(destination, batch={"max_bytes": "40B"})
+    box.put(batch(1, 2, 3, 4))
+    box.put(batch(5))
+    counts = await drained(box)
+    assert destination.tried == [(0.0, [1, 2, 3, 4]), (0.0, [2, 3, 4]), (1.0, [4]), (3.0, [4]), (3.0, [5])]
+    assert (counts.sent, counts.points_sent, counts.dropped) == (5, 5, {})
+    assert (counts.requests, counts.retries) == (5, 3)
+
+
+async def test_what_is_refused_of_a_part_is_dropped_by_its_reason(autojump_clock: object) -> None:
+    destination = Destination(
+        [Partly(rest(4), refused={"rejected": 1, "too_large": 1}, refused_points=2), Partly(None)]
+    )
+    box = outbox(destination)
+    box.put(batch(1, 2, 3, 4))
+    counts = await drained(box)
+    assert (counts.sent, counts.points_sent) == (2, 2)
+    assert counts.dropped == {"rejected": 1, "too_large": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "sent", "dropped"),
+    [
+        (Partly(Payload(b"", b"%010d" % 1, 9, 9)), 3, {}),  # more left than there was: all of it is
+        (Partly(None, refused={"rejected": 9}, refused_points=9), 0, {"rejected": 3}),
+        (Partly(None, refused={"rejected": -9}, refused_points=-9), 3, {}),
+    ],
+)
+async def test_a_part_is_never_more_than_the_whole(
+    autojump_clock: object, answer: Partly, sent: int, dropped: dict[str, int]
+) -> None:
+    box = outbox(Destination([answer]))
+    box.put(batch(1, 2, 3))
+    counts = await drained(box)
+    assert (counts.sent, counts.dropped, counts.imbalance()) == (sent, dropped, 0)
+
+
+async def test_an_attempt_does_not_outlast_its_request(autojump_clock: object) -> None:
+    destination = Destination()
+    destination.latency = math.inf
+    box = outbox(destination, queue={"max_age": "1m"})
+    box.put(batch(1, 2))
+    counts = await drained(box)
+    assert trio.current_time() == 60
+    assert (counts.sent, counts.dropped) == (0, {"expired": 2})
 
 
 # -- bugs --------------------------------------------------------------------------------------------------------
@@ -708,6 +762,7 @@ ANSWERS = st.sampled_from(
         lambda: Rejected(1),
         lambda: TooLarge(),
         lambda: ValueError("planted"),
+        *(lambda: Partly(None), lambda: Partly(None, retry=Retry())),
     ]
 )
 STEPS = st.lists(
@@ -745,8 +800,13 @@ class Chaos(Destination):
         assert payload.body[:1] == self.mark
         await trio.sleep(self.latency)
         answer = next(self.answers, "take")
+        given = numbers(payload.body[1:])
         if answer == "take" or (isinstance(made := answer(), Rejected) and made.points is not None):
-            self.seen += numbers(payload.body[1:])
+            self.seen += given
+        elif isinstance(made, Partly):
+            half = (len(given) + 1) // 2
+            self.seen += given[:half]
+            made.rest = rest(*given[half:]) if given[half:] else None
         if answer != "take":
             raise made
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.testing import comparable, reference_request
-from ebbtide import AGENT_SCOPE, STALE_NAN, Batch, Family, Resource, Scope, Series, SeriesTable
-from exporters.otlp_template import encode, template_of
+from ebbtide import AGENT_SCOPE, STALE_NAN, Batch, Family, Owner, Resource, Scope, Series, SeriesTable
+from exporters.otlp_template import Division, encode, template_of
+from exporters.wire import count
 
 FAMILIES = [
     Family("req_total", "counter", "{request}", "Requests."),
@@ -138,3 +139,39 @@ def test_what_is_taken_from_a_table_is_encoded_as_if_it_had_come_alone(batch: Ba
     assert decoded(encode(taken).body) == decoded(encode(alone).body)
     assert encode(taken).samples == encode(alone).samples
     assert decoded(encode(again).body) == comparable(reference_request(again))
+
+
+def division(room: int) -> Division:
+    return Division(Owner.of("test", room), lambda _: room)
+
+
+@settings(max_examples=300, deadline=None)
+@given(any_batch(), st.integers(1, 400), st.data())
+def test_divided_segments_hold_the_same_points_and_have_room(batch: Batch, room: int, data: st.DataObject) -> None:
+    rows = data.draw(st.lists(st.sampled_from(range(len(batch))), unique=True)) if len(batch) else []
+    for one in (batch, batch.take(rows)):
+        whole, divided = encode(one), encode(one, division(room))
+        pieces = [divided.body[s.start : s.end] for s in divided.segments]
+        assert b"".join(pieces) == divided.body
+        assert decoded(divided.body) == decoded(whole.body)
+        assert (divided.points, divided.samples, divided.incomplete) == (whole.points, whole.samples, whole.incomplete)
+        assert sum(s.points for s in divided.segments) == whole.points
+        assert sum(s.samples for s in divided.segments) == whole.samples
+        for piece, segment in zip(pieces, divided.segments, strict=True):
+            assert len(piece) <= room or segment.points == 1
+            assert count(ExportMetricsServiceRequest.FromString(piece))[0] == segment.points
+
+
+def test_what_has_room_is_not_laid_out_again() -> None:
+    table = SeriesTable([Series.of("open", {"n": str(n)}, FAMILIES[1], RESOURCES[n % 2]) for n in range(6)])
+    size = max(segment.end - segment.start for segment in template_of(table).segments)
+    assert template_of(table, division(size)) is template_of(table)
+    assert template_of(table, division(size - 1)) is not template_of(table)
+    assert len(template_of(table, division(size - 1)).segments) == 3
+
+
+def test_a_batch_is_filled_in_once_for_all_exporters() -> None:
+    table = SeriesTable([Series.of("open", {}, FAMILIES[1])])
+    one, other = (Batch(table, np.array([value]), np.array([1])) for value in (1.0, 2.0))
+    assert encode(one).body is encode(one, division(1000)).body
+    assert encode(other).body != encode(one).body

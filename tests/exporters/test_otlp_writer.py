@@ -8,7 +8,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from ebbtide import Family, Resource, Series
 from exporters.otlp_points import group
-from exporters.otlp_writer import NUMBER_TAIL, START, TIME, VALUE, Form, take, write
+from exporters.otlp_writer import NUMBER_TAIL, START, TIME, VALUE, Form, divide, take, write
 
 COUNTER, HISTOGRAM = Family("c_total", "counter"), Family("h", "histogram")
 RESOURCES = [Resource.of({"service.name": name}) for name in ("web", "api")]
@@ -83,3 +83,26 @@ def test_nothing_is_taken_from_what_was_taken() -> None:
     taken = take(written(), np.arange(3))
     assert taken is not None
     assert take(taken, np.arange(2)) is None
+
+
+def test_a_form_is_divided_by_metric_then_by_point() -> None:
+    form = written()
+    sizes = [segment.end - segment.start for segment in form.segments]
+    assert divide(form, lambda _: max(sizes)) is form
+    assert names(divide(form, lambda _: sizes[0] - 1))[:3] == [("web", "c_total", 3), ("web", "h", 1), ("web", "h", 1)]
+    alone = divide(form, lambda _: 1)
+    assert [(segment.resource, segment.points) for segment in alone.segments] == [
+        (r, 1) for r in RESOURCES for _ in range(5)
+    ]
+    halves = divide(form, lambda resource: 10**6 if resource is RESOURCES[0] else sizes[1] - 1)
+    assert (halves.segments[0].resource, halves.segments[0].samples) == (RESOURCES[0], 13)
+    assert sum(segment.samples for segment in halves.segments[1:]) == 13
+
+
+def test_points_can_be_taken_from_what_was_divided() -> None:
+    rows = np.arange(3, 26)
+    taken, alone = take(divide(written(), lambda _: 1), rows), take(written(), rows)
+    assert taken is not None
+    assert alone is not None
+    assert (taken.points, taken.samples) == (alone.points, alone.samples)
+    assert len(taken.segments) == taken.points
