@@ -85,7 +85,6 @@ class Kafka(Exporter[KafkaSettings]):
         self._form: Form = JsonForm() if self.settings.encoding == "otlp_json" else ProtobufForm()
         self._names = None if self.settings.key is None else tuple(self.settings.key)
         self._keys = Owner.of("kafka key", self._names)
-        self._batches = 0
         self._log = FoldedLog(self.context.log, component=f"exporters.{self.context.id}")
         self._thread = trio.CapacityLimiter(1)
         self._listener = _Listener(self.context.id, self.settings.topic, self._log)
@@ -110,14 +109,13 @@ class Kafka(Exporter[KafkaSettings]):
         encoded = encode(batch, self._division if isinstance(self._form, ProtobufForm) else None)
         if encoded.incomplete:
             self.counts.dropped["incomplete"] += encoded.incomplete
-        self._batches += 1
         outcome = _Outcome()
         records = [
             record
             for one in encoded.segments
             for record in self._fitting(
                 Record(
-                    self._batches,
+                    0,
                     self._key(one.resource),
                     self._form.make(encoded.body[one.start : one.end]),
                     one.points,
@@ -139,11 +137,8 @@ class Kafka(Exporter[KafkaSettings]):
 
     def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
         """Cut between records, and where one is larger than ``max_bytes``, by metric and by point."""
-        pieces = (
-            piece
-            for record in records_of(payload.body)
-            for piece in self._cut(record, room_for_value(record, max_bytes))
-        )
+        records = records_of(payload.body)
+        pieces = (piece for record in records for piece in self._cut(record, room_for_value(record, max_bytes)))
         return [payload_of(run) for run in runs(pieces, max_bytes)]
 
     def _fitting(self, record: Record, outcome: _Outcome) -> Iterator[Record]:
@@ -259,9 +254,9 @@ class _Listener:
         """Brokers are away, or do not let the agent in: librdkafka tries again, without end."""
         said = sentence(error, self._topic)
         if error.name() == "_ALL_BROKERS_DOWN":
-            if self._cause == self._told:
+            if self._told and self._cause == self._told:
                 return
-            said = f"{said}: {self._cause}"
+            said = f"{said}: {self._cause}" if self._cause else said
         self._told = self._cause
         self._soon(logging.WARNING, "brokers", "exporter %s: %s; trying again", self._name, said)
 
@@ -274,6 +269,7 @@ class _Listener:
 
     def well(self) -> None:
         """All is taken. To be called in the loop."""
+        self._told = ""
         self._log.recovered("brokers", "exporter %s: the brokers take records again after %d errors", self._name)
 
     def _soon(self, *line: Any) -> None:

@@ -68,7 +68,9 @@ CONTROLLED = {
     "log.queue": _CALLED_BACK,
     "logger": _CALLED_BACK,
     "opaque": _CALLED_BACK,
+    "queue.buffering.max.kbytes": "nobody, since a bundle must have room",
     "plugin.library.paths": "nobody, since it loads code",
+    "test.mock.num.brokers": "nobody, since what is sent there is lost",
     "default_topic_conf": _CALLED_BACK,
     "default.topic.config": _CALLED_BACK,
 }
@@ -92,7 +94,7 @@ Property = Annotated[
 def _at_least_smallest(size: int) -> int:
     if SMALLEST_MESSAGE <= size <= LARGEST_MESSAGE:
         return size
-    raise ValueError(f"must be from {SMALLEST_MESSAGE}B to {LARGEST_MESSAGE}B")
+    raise ValueError(f"must be from {SMALLEST_MESSAGE}B to {LARGEST_MESSAGE}B; change the size")
 
 
 MessageSize = Annotated[PositiveSize, AfterValidator(_at_least_smallest)]

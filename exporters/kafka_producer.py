@@ -2,8 +2,9 @@
 
 Strategy. Between two sends there is no thread of ours and nothing is polled. During one, a worker thread hands a wave of
 records to librdkafka, whose own threads do the IO, and sleeps in ``poll`` until each has its delivery report; callbacks
-are called there, too. (``flush`` loses reports when an error is fatal, and ``close`` waits without end.) Cancellation purges what is left; such a producer is thrown away, so that nothing of it is
-delivered later. So is one that is of no further use, or whose certificates or password have changed on disk.
+are called there, too. (``flush`` loses reports when an error is fatal, and ``close`` waits without end.) Cancellation
+purges what is left; such a producer is thrown away, so that nothing of it is delivered later. So is one that is of no
+further use, or whose certificates or password have changed on disk.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ class RecordWriter:
         except Fault as fault:
             raise ConfigError(str(fault), "sasl") from None
         except _exception() as error:
-            raise ConfigError(f"librdkafka does not take the options: {error.args[0].str().strip()}") from None
+            raise ConfigError(f"cannot use the options: librdkafka says: {_said(error)}; correct them") from None
 
     def write(self, records: Sequence[Record], headers: Headers) -> list[Error | None]:
         """Write records; return the report of each, None where it was taken. Blocks: to be called by ``trio.to_thread``.
@@ -122,7 +123,13 @@ class RecordWriter:
         stamp = _stamp(self._settings)
         if self._producer is None or (stamp, self.batch_bytes) != (self._stamp, self._made_for):
             self.close()
-            self._producer = _make(properties_of(self._settings, self.batch_bytes), self._listener)
+            properties = properties_of(self._settings, self.batch_bytes)
+            try:
+                self._producer = _make(properties, self._listener)
+            except _exception() as error:  # the options were looked at before: it must be a file that has changed
+                raise Fault(
+                    "tls", f"cannot make a producer: librdkafka says: {_said(error)}; check the files of `tls`"
+                ) from None
             self._stamp, self._made_for = stamp, self.batch_bytes
         return self._producer
 
@@ -182,6 +189,10 @@ def _exception() -> type[Exception]:
     from confluent_kafka import KafkaException
 
     return KafkaException
+
+
+def _said(error: Exception) -> str:
+    return str(error.args[0].str()).strip()
 
 
 def need_library() -> None:

@@ -1,10 +1,10 @@
 """Records for Kafka as they wait in an outbox: framed one behind the other, so that they join, and can be told apart. Sans-IO.
 
 Strategy. What an outbox sends at once is a *bundle* of records. A frame has a head of five numbers, the key and the value;
-bundles concatenate. ``batch`` numbers the batches of one exporter: the records of one batch hold different series, so their
-order among themselves means nothing, but those of two batches must be written in turn where they have the same key. A
-bundle is therefore sent in *waves*, in which no key comes from two batches: whatever fails in a wave, nothing that should
-follow it has overtaken it. Polls are further apart than an outbox lingers, so there is nearly always one wave.
+bundles concatenate. The head of a batch's first record says that it is one: the records of one batch hold different series,
+so their order among themselves means nothing, but those of two batches must be written in turn where they have the same
+key. A bundle is therefore sent in *waves*, in which no key comes from two batches: whatever fails in a wave, nothing that
+should follow it has overtaken it. Polls are further apart than an outbox lingers, so there is nearly always one wave.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from typing import NamedTuple
 
 from ebbtide import AttributeValue, Payload, Resource
 
-_HEAD = struct.Struct("<5I")  # batch, points, samples, bytes of the key, bytes of the value
-_BATCHES = 2**32
+_HEAD = struct.Struct("<?4I")  # first of its batch; points, samples, bytes of the key, bytes of the value
 
 SEPARATOR = b"\x1f"
 """Stands between the parts of a key: ASCII's unit separator."""
@@ -25,7 +24,7 @@ AROUND = 256
 
 
 class Record(NamedTuple):
-    """One record: ``points`` of ``samples`` of one resource, out of one batch."""
+    """One record: ``points`` that stand for ``samples`` of one resource. ``batch`` numbers the batches of a bundle."""
 
     batch: int
     key: bytes
@@ -42,16 +41,19 @@ class Record(NamedTuple):
 def bundle(records: Iterable[Record]) -> bytes:
     """Frame records one behind the other."""
     pieces: list[bytes] = []
+    last = None
     for batch, key, value, points, samples in records:
-        pieces += (_HEAD.pack(batch % _BATCHES, points, samples, len(key), len(value)), key, value)
+        pieces += (_HEAD.pack(batch != last, points, samples, len(key), len(value)), key, value)
+        last = batch
     return b"".join(pieces)
 
 
 def records_of(body: bytes) -> Iterator[Record]:
     """Yield the records of a bundle, in order."""
-    at = 0
+    at = batch = 0
     while at < len(body):
-        batch, points, samples, key_size, value_size = _HEAD.unpack_from(body, at)
+        first, points, samples, key_size, value_size = _HEAD.unpack_from(body, at)
+        batch += first
         value_at = at + _HEAD.size + key_size
         at = value_at + value_size
         yield Record(batch, body[value_at - key_size : value_at], body[value_at:at], points, samples)

@@ -9,12 +9,14 @@ import json
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
 
 import grpc
 import pytest
 import trio
+from confluent_kafka import KafkaError
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.discover import plugins
@@ -22,8 +24,10 @@ from agent.scripted import Connection, Request, Step, answer, serve, then_hang
 from agent.testing import Mood, NotApplicable, Peer, Promise, comparable
 from agent.testing.candidate import Candidate, Read
 from agent.testing.kit import promises_of
+from exporters.kafka_records import records_of
 from exporters.otlp_grpc import METHOD
 from exporters.otlp_json import from_json
+from tests.exporters.kafka_mock import MockCluster
 
 OWN = "ebbtide"
 NOWHERE = "http://127.0.0.1:9"
@@ -36,6 +40,15 @@ def points(body: bytes) -> list[object]:
 
 def points_of_json(body: bytes) -> list[object]:
     return points(from_json(body))
+
+
+def points_of_records(body: bytes) -> list[object]:
+    """The points of a bundle of records for Kafka, each beside its record's key."""
+    return [(record.key, point) for record in records_of(body) for point in points(record.value)]
+
+
+def points_of_json_records(body: bytes) -> list[object]:
+    return [(record.key, point) for record in records_of(body) for point in points_of_json(record.value)]
 
 
 # -- peers -----------------------------------------------------------------------------------------------------------
@@ -112,6 +125,30 @@ async def grpc_collector(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]
     return {"endpoint": f"http://127.0.0.1:{port}"}
 
 
+async def kafka(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]:
+    """A Kafka cluster: one that does not let the agent write, or an address at which nobody speaks."""
+    if mood == "silent":
+        listeners = await nursery.start(partial(trio.serve_tcp, says_nothing, 0, host="127.0.0.1"))
+        host, port = listeners[0].socket.getsockname()
+        return {"brokers": [f"{host}:{port}"]}
+    cluster = MockCluster()
+
+    async def stand(*, task_status: trio.TaskStatus[None]) -> None:
+        with cluster:
+            task_status.started()
+            await trio.sleep_forever()
+
+    await nursery.start(stand)
+    cluster.create("metrics", partitions=3)
+    if mood == "failing":
+        cluster.refuse("metrics", KafkaError.TOPIC_AUTHORIZATION_FAILED)
+    return {"brokers": cluster.brokers, "topic": "metrics"}
+
+
+async def says_nothing(_: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
 # -- cases -----------------------------------------------------------------------------------------------------------
 
 
@@ -142,6 +179,13 @@ CASES: dict[str, list[Case]] = {
         Case({"profile": profile, "attributes": attributes})
         for profile in ("otel", "prometheus", "none")
         for attributes in ({}, {"k8s.cluster.name": "north", "service.name": "all", "rank": 3})
+    ],
+    "exporters.kafka": [
+        Case({}, kafka, points_of_records),
+        Case({"encoding": "otlp_json"}, kafka, points_of_json_records),
+        Case({"key": ["service.name", "größe"], "max_message": "1000B"}, None, points_of_records),
+        Case({"encoding": "otlp_json", "max_message": "1000B"}, None, points_of_json_records),
+        Case({"acks": "1", "compression": "zstd"}, kafka, points_of_records),
     ],
     "exporters.stdout": [Case({}, None, points), Case({"format": "otlp_json"}, None, points)],
     "exporters.otlp": [
@@ -184,6 +228,8 @@ def test_every_built_in_is_tried() -> None:
     assert set(BUILT_IN) == set(CASES)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name.startswith(("receivers", "exporters.otlp"))])
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name.startswith(("receivers", "exporters.otlp", "exporters.kafka"))]
+)
 def test_what_waits_is_tried_with_a_peer(name: str) -> None:
     assert any(case.peer for case in CASES[name])

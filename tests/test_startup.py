@@ -26,6 +26,8 @@ NOT_FOR_A_START = {
     "agent.reference": "ebbtide docs",
     "agent.schema": "ebbtide schema",
     "exporters.otlp_grpc": 'protocol = "grpc"',
+    "confluent_kafka": "the exporter kafka",
+    "exporters.kafka": "the exporter of this name",
     "exporters.stdout": "the exporter of this name",
 }
 NOT_FOR_THE_COMMAND_LINE = (*NOT_FOR_A_START, "numpy", "trio", "pydantic", "httpx", "ssl", "agent.config", "receivers")

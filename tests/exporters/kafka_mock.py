@@ -16,15 +16,15 @@ A new idempotent producer waits 500 ms for its producer id before it sends anyth
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import files
 from time import monotonic, sleep
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import confluent_kafka
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 PRODUCE: Final = 0
 METADATA: Final = 3
@@ -48,7 +48,7 @@ class Record:
 
     partition: int
     key: bytes | None
-    value: bytes
+    value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
 
 
@@ -174,12 +174,18 @@ def _read_to_the_end(consumer: Consumer, partitions: int) -> Iterator[Record]:
             raise TimeoutError(f"cannot read the topic to its end within {PATIENCE:g} s")
         error = message.error()
         if error is None:
-            headers = tuple(message.headers() or ())
-            yield Record(message.partition(), message.key(), message.value(), headers)
+            yield _record(message)
         elif error.code() == KafkaError._PARTITION_EOF:
             partitions -= 1
         else:
             raise KafkaException(error)
+
+
+def _record(message: Message) -> Record:
+    partition, key, value = message.partition(), message.key(), message.value()
+    assert partition is not None
+    headers = cast(Iterable[tuple[str, bytes | None]], message.headers() or ())
+    return Record(partition, key, value, tuple(headers))
 
 
 _pointer, _text, _size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t

@@ -147,7 +147,7 @@ async def test_a_password_that_changed_on_disk_makes_a_new_producer(cluster: Moc
     file = tmp_path / "password"
     file.write_text("one")
     sasl = {"mechanism": "PLAIN", "username": "u", "password_file": str(file)}
-    one = writer(cluster, sasl=sasl, properties={"test.mock.num.brokers": 1})  # a mock of its own: no SASL for it
+    one = writer(cluster, sasl=sasl, brokers=["127.0.0.1:9"])
     first = one._ready()
     assert one._ready() is first
     file.write_text("another")
@@ -165,6 +165,15 @@ def test_a_certificate_that_changed_on_disk_makes_a_new_producer(cluster: MockCl
     assert one._ready() is first
     os.utime(file, ns=(1, 1))
     assert one._ready() is not first
+
+
+def test_a_certificate_that_became_unreadable_is_no_bug(cluster: MockCluster, tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    one = writer(cluster, tls={"ca_file": str(file)}, brokers=["127.0.0.1:9"])
+    file.write_text("half a certifi")
+    with pytest.raises(Fault, match=r"cannot make a producer: librdkafka says: .*ssl.ca.location failed"):
+        one._ready()
 
 
 @pytest.mark.parametrize(

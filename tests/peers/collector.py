@@ -26,8 +26,8 @@ READY = "Everything is ready"
 class Collector:
     """One Collector at ports of its own, which it keeps when started anew.
 
-    ``http`` and ``grpc`` are settings of the otlp receiver's two servers, ``both`` of each; ``processors`` those of the
-    pipeline, ``extensions`` those of the service. ``form`` is the file exporter's: "json" (one request a line) or "proto".
+    ``http`` and ``grpc`` are settings of the otlp receiver's two servers, ``both`` of each; ``receivers`` stand beside it,
+    ``processors`` are those of the pipeline, ``extensions`` those of the service. ``form`` is the file exporter's: "json" (one request a line) or "proto".
     """
 
     def __init__(
@@ -38,6 +38,7 @@ class Collector:
         http: dict[str, Any] | None = None,
         grpc: dict[str, Any] | None = None,
         both: dict[str, Any] | None = None,
+        receivers: dict[str, Any] | None = None,
         processors: dict[str, Any] | None = None,
         extensions: dict[str, Any] | None = None,
         form: Literal["json", "proto"] = "json",
@@ -45,7 +46,7 @@ class Collector:
         folder.mkdir(parents=True, exist_ok=True)
         self.http_port, self.grpc_port = free_port(), free_port()
         self.http, self.grpc = {**(both or {}), **(http or {})}, {**(both or {}), **(grpc or {})}
-        self.processors, self.extensions = processors or {}, extensions or {}
+        self.receivers, self.processors, self.extensions = receivers or {}, processors or {}, extensions or {}
         self._program, self._folder, self._form = program, folder, form
         self._process: Process | None = None
         self._files: list[Path] = []
@@ -92,10 +93,10 @@ class Collector:
             "grpc": {"endpoint": f"127.0.0.1:{self.grpc_port}", **self.grpc},
         }
         file = {"path": str(self._files[-1]), "format": self._form, "rotation": {"max_megabytes": 10_000}}
-        pipeline = {"receivers": ["otlp"], "processors": list(self.processors), "exporters": ["file"]}
+        pipeline = {"receivers": ["otlp", *self.receivers], "processors": list(self.processors), "exporters": ["file"]}
         return {
             "extensions": self.extensions,
-            "receivers": {"otlp": {"protocols": protocols}},
+            "receivers": {"otlp": {"protocols": protocols}, **self.receivers},
             "processors": self.processors,
             "exporters": {"file": file},
             "service": {
