@@ -45,10 +45,16 @@ class Request:
     samples: int
     raw: int
     born: float
-    serial: int  # of the newest batch in it
+    oldest: int  # number of the oldest batch in it
+    newest: int
     sealer: Exporter[Any]
     attempts: int = 0
     whole: bool = False  # cannot be cut any further
+
+    @property
+    def batches(self) -> tuple[int, int]:
+        """Numbers of the oldest and the newest batch in it."""
+        return self.oldest, self.newest
 
     def payload(self) -> Payload:
         """The request as the exporter sends it."""
@@ -70,8 +76,8 @@ class Backlog:
         self._pending: list[Payload] = []
         self._pending_bytes = 0
         self._pending_since = 0.0
-        self._pending_serial = 0
-        self._serial = 0
+        self._pending_batches = 0, 0  # numbers of the oldest and the newest
+        self.batches = 0  # taken so far
         self._taken = 0
 
     def _obey(self, exporter: Exporter[Any], settings: OutboxSettings) -> None:
@@ -93,7 +99,7 @@ class Backlog:
     def encode(self, batch: Batch) -> list[Payload]:
         """Take a batch into the books and return it as payloads of at most ``limit`` bytes each."""
         counts, rows = self._counts, len(batch)
-        self._serial += 1
+        self.batches += 1
         counts.received += rows
         self.samples += rows
         before = counts.dropped.total()
@@ -111,13 +117,15 @@ class Backlog:
         self._counts.received += len(batch)
         self._counts.dropped[reason] += len(batch)
 
-    def add(self, payload: Payload, now: float) -> None:
-        """Let a payload wait for others to be joined with."""
+    def add(self, payload: Payload, batch: int, now: float) -> None:
+        """Let a payload of the batch of this number wait for others to be joined with."""
         if self._pending and self._pending_bytes + len(payload.body) > self.limit:
             self.seal()
         if not self._pending:
             self._pending_since = now
-        self._pending_serial = self._serial
+            self._pending_batches = batch, batch
+        oldest, newest = self._pending_batches
+        self._pending_batches = min(oldest, batch), max(newest, batch)
         self._pending.append(payload)
         self._pending_bytes += len(payload.body)
         self.bytes += len(payload.body)
@@ -141,12 +149,12 @@ class Backlog:
         body = bodies[0] if len(bodies) == 1 else self._exporter.join(bodies)
         points = sum(payload.points for payload in payloads)
         key = keys.pop() if len(keys) == 1 else b""
-        return self._sealed(Payload(key, body, points, samples), self._pending_since, self._pending_serial)
+        return self._sealed(Payload(key, body, points, samples), self._pending_since, self._pending_batches)
 
-    def _sealed(self, payload: Payload, born: float, serial: int, whole: bool = False) -> Request:
+    def _sealed(self, payload: Payload, born: float, batches: tuple[int, int], whole: bool = False) -> Request:
         body = self._exporter.seal(payload.body)
         size, by = len(payload.body), self._exporter
-        return Request(payload.key, body, payload.points, payload.samples, size, born, serial, by, whole=whole)
+        return Request(payload.key, body, payload.points, payload.samples, size, born, *batches, by, whole=whole)
 
     def _push(self, request: Request) -> None:
         self.requests.append(request)
@@ -165,11 +173,11 @@ class Backlog:
         if self.bytes <= self.max_bytes:
             return
         self.seal()
-        newest = self._serial
-        larger_than_queue = sum(len(r.body) for r in self.requests if r.serial == newest) > self.max_bytes
+        newest = self.batches
+        larger_than_queue = sum(len(r.body) for r in self.requests if r.newest == newest) > self.max_bytes
         while self.bytes > self.max_bytes and len(self.requests) > self.flying:
             oldest = self.requests[int(self.flying)]
-            if larger_than_queue and oldest.serial == newest:
+            if larger_than_queue and oldest.newest == newest:
                 break
             self.drop(oldest, "overflow")
 
@@ -191,6 +199,12 @@ class Backlog:
         oldest = self.requests[0].born if self.requests else self._pending_since if self._pending else math.inf
         return oldest + self.max_age
 
+    @property
+    def oldest_batch(self) -> float:
+        """The number of the oldest batch of which anything waits; infinity where nothing does."""
+        pending = self._pending_batches[0] if self._pending else math.inf
+        return min((request.oldest for request in self.requests), default=pending)
+
     # -- out -----------------------------------------------------------------------------------------------------
 
     def sent(self, request: Request, rejected_points: int = 0) -> None:
@@ -208,7 +222,7 @@ class Backlog:
     def settle(self, request: Request, taken: Partly) -> None:
         """The destination took a part of the first request: what is left comes next, as old as it was."""
         rest = taken.rest and replace(taken.rest, samples=min(max(taken.rest.samples, 0), request.samples))
-        again = rest and self._sealed(rest, request.born, request.serial)
+        again = rest and self._sealed(rest, request.born, request.batches)
         self._remove(request)
         if again:
             again.attempts = request.attempts
@@ -271,7 +285,7 @@ class Backlog:
             raise ValueError(f"cut makes {sum(p.samples for p in pieces)} samples of {request.samples}")
         alone = len(pieces) == 1
         return [
-            self._sealed(piece, request.born, request.serial, alone or len(piece.body) > max_bytes) for piece in pieces
+            self._sealed(piece, request.born, request.batches, alone or len(piece.body) > max_bytes) for piece in pieces
         ]
 
     def _replace(self, request: Request, pieces: list[Request]) -> None:

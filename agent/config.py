@@ -363,8 +363,8 @@ class _Loader:
         if agent.state_dir is not None:
             self.warning(
                 ("agent", "state_dir"),
-                "this version keeps queues in memory only and writes nothing to disk: what is held is lost when the "
-                "process ends; leave state_dir out until disk queues are built",
+                "this version keeps queues in memory only: what is held when the process ends is lost; only the "
+                "checkpoints of receivers are kept on disk",
             )
 
     def warning(self, path: KeyPath, text: str) -> None:

@@ -19,7 +19,7 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -35,6 +35,13 @@ logger = logging.getLogger("ebbtide.outbox")
 
 LEAST_JITTER = 0.5
 """A back-off of t seconds waits between this share of t and t, at random."""
+
+
+class Taken(NamedTuple):
+    """A batch in custody, by its number, as payloads that are yet to be let in."""
+
+    batch: int
+    payloads: list[Payload]
 
 
 class Outbox:
@@ -60,6 +67,8 @@ class Outbox:
         self._work = trio.lowlevel.ParkingLot()  # the sender, until there is something to do
         self._room = trio.lowlevel.ParkingLot()  # offers, until there is room
         self._turn = trio.Lock()  # offers wait for room one after the other
+        self._entering: set[int] = set()  # batches that were taken and are not all let in yet
+        self._abandoned = math.inf  # the oldest batch that was
         self._closing = False
         self._unbounded = False
         self._seen_bytes = 0
@@ -94,8 +103,10 @@ class Outbox:
 
     def put(self, batch: Batch) -> None:
         """Take custody at once; where the queue is full, its oldest requests are dropped as ``overflow``."""
-        for payload in self.take(batch):
-            self._backlog.add(payload, trio.current_time())
+        taken = self.take(batch)
+        for payload in taken.payloads:
+            self._backlog.add(payload, taken.batch, trio.current_time())
+        self._entering.discard(taken.batch)
         self._backlog.drop_oldest()
         self._work.unpark_all()
 
@@ -103,22 +114,34 @@ class Outbox:
         """Take custody at once, and return when there is room. Not interrupted by cancellation: see the strategy above."""
         await self.admit(self.take(batch))
 
-    async def admit(self, payloads: list[Payload]) -> None:
+    async def admit(self, taken: Taken) -> None:
         """Let in what was taken, as there is room."""
         with trio.CancelScope(shield=True):
             async with self._turn:
-                for payload in payloads:
+                for payload in taken.payloads:
                     await self._until_room(len(payload.body))
                     if not self.output_closed:
-                        self._backlog.add(payload, trio.current_time())
+                        self._backlog.add(payload, taken.batch, trio.current_time())
                     self._work.unpark_all()
+        self._entering.discard(taken.batch)
 
-    def take(self, batch: Batch) -> list[Payload]:
+    def take(self, batch: Batch) -> Taken:
         """Take custody of a batch that ``admit`` is to let in."""
         if self.output_closed:
             self._backlog.refuse(batch, "closed")
-            return []
-        return self._backlog.encode(batch)
+            return Taken(self._backlog.batches, [])
+        payloads = self._backlog.encode(batch)
+        self._entering.add(self._backlog.batches)
+        return Taken(self._backlog.batches, payloads)
+
+    @property
+    def batches(self) -> int:
+        """How many batches have been taken: the number of the newest."""
+        return self._backlog.batches
+
+    def settled(self, batch: int) -> bool:
+        """Tell whether nothing of the batches up to this number is held any more, nor was abandoned."""
+        return batch < min(self._backlog.oldest_batch, self._abandoned, *self._entering)
 
     async def _until_room(self, size: int) -> None:
         while not (self._unbounded or self.output_closed or self._backlog.has_room(size)):
@@ -138,6 +161,7 @@ class Outbox:
 
     def abandon(self, reason: str = "shutdown") -> None:
         """Drop all that is held, for this reason."""
+        self._abandoned = min(self._abandoned, self._backlog.oldest_batch, *self._entering)
         self._backlog.drop_all(reason)
         self._room.unpark_all()
 

@@ -182,6 +182,11 @@ class Emitter:
             await deliver(((p, result) for p, result in results if result is not None), waits=self._waits)
         await trio.lowlevel.cancel_shielded_checkpoint()
 
+    def marks(self) -> tuple[tuple[Outbox, int], ...]:
+        """Return up to which batch each outbox has taken custody of what was emitted."""
+        outboxes = dict.fromkeys(outbox for pipeline in self.pipelines for outbox in pipeline.outboxes)
+        return tuple((outbox, outbox.batches) for outbox in outboxes)
+
 
 async def deliver(batches: Iterable[tuple[Pipeline, Batch]], *, waits: bool = False) -> None:
     """Hand batches to the outboxes of their pipelines: at once to those that never wait, then to the others together.

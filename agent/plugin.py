@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -102,19 +102,33 @@ class Payload:
     samples: int
 
 
+class Keeper(Protocol):
+    """Where a receiver keeps what it must know again after a restart (``agent.checkpoint``)."""
+
+    def load(self) -> bytes | None:
+        """Return the note that was written last; None where there is none. Raises OSError where it cannot be read."""
+
+    def save(self, note: bytes) -> None:
+        """Let this note be written once all that was emitted before is delivered. Raises ValueError for one too long."""
+
+
 def _no_counts() -> Any:
     return None
 
 
 @dataclass(slots=True)
 class Context:
-    """What the frame hands to a plugin: its id, its counts (of its kind), a log, the wall clock in ns."""
+    """What the frame hands to a plugin: its id, its counts (of its kind), a log, the wall clock in ns.
+
+    ``checkpoint`` is there for a receiver where something is kept on disk; it may come and go with a reload.
+    """
 
     id: str
     counts: Any = field(default_factory=_no_counts)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("ebbtide"))
     now: Callable[[], int] = time.time_ns
     once: bool = False
+    checkpoint: Keeper | None = None
 
 
 S = TypeVar("S", bound=Settings)
@@ -292,10 +306,13 @@ class ValueProcessor(Processor[S]):
         """Return the new values of the wanted rows (same length)."""
 
     def process(self, batch: Batch) -> Batch | None:
-        """Replace the values of the wanted rows; rows that end a stream are left alone."""
+        """Replace the values of the wanted rows; rows that end a stream, and native histograms, are left alone."""
         rows = batch.table.derive(self, self._wanted)
         if batch.stale is not None:
             rows = rows[~batch.stale[rows]]
+        if batch.extras is not None:
+            natives = [row for row, extra in batch.extras.items() if extra.native is not None]
+            rows = rows[~np.isin(rows, natives)]
         if not len(rows):
             return batch
         values = batch.values.copy()
@@ -307,7 +324,10 @@ class ValueProcessor(Processor[S]):
 
 
 class RowProcessor(Processor[S]):
-    """Anything, one row at a time: the easy one, and a hundred times dearer than the others."""
+    """Anything, one row at a time: the easy one, and a hundred times dearer than the others.
+
+    ``dataclasses.replace(row, ...)`` changes a row and keeps its native histogram or exemplars.
+    """
 
     @abstractmethod
     def map_row(self, row: Row) -> Row | None:
@@ -315,8 +335,6 @@ class RowProcessor(Processor[S]):
 
     def process(self, batch: Batch) -> Batch | None:
         """Apply ``map_row`` to every row."""
-        if batch.extras:
-            raise ValueError("cannot map native histograms row by row; use a SeriesProcessor or ValueProcessor")
         rows = [mapped for row in batch.rows() if (mapped := self.map_row(row)) is not None]
         return Batch.of(rows) if rows else None
 

@@ -22,6 +22,7 @@ import trio
 
 from agent import closing, log
 from agent.admin import Admin
+from agent.checkpoint import Writer
 from agent.config import Config, ConfigErrors, load
 from agent.house import CannotOpen, House
 from agent.notify import keep_watchdog, notify, reloading
@@ -90,6 +91,7 @@ class Life:
         self._receptions: dict[str, Reception] = {}
         self._sources = trio.CancelScope()
         self._reload_asked = trio.Event()
+        self._notes = Writer()
         self._signals = 0
         self._telemetry = Telemetry(wiring.ledger, self.outboxes, self.reloads, {} if once else os.environ)
 
@@ -103,8 +105,10 @@ class Life:
                     if self.once or await self._settled():
                         nursery.start_soon(keep_watchdog)
                         nursery.start_soon(self._telemetry.start)
+                        nursery.start_soon(self._notes.run, lambda: self.wiring.checkpoints.values())
                         await self._flow()
                 finally:
+                    self._notes.last(self.wiring.checkpoints.values())
                     self._house.close()
                 nursery.cancel_scope.cancel()
         finally:

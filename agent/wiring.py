@@ -14,8 +14,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from agent.checkpoint import Checkpoint
 from agent.config import Config, ConfigErrors, Declared
 from agent.discover import PluginError, plugins
 from agent.ledger import ExporterCounts, Ledger, PipelineCounts, ProcessorCounts, ReceiverCounts
@@ -38,6 +40,7 @@ class Wiring:
     pipelines: dict[str, Pipeline] = field(default_factory=dict)
     exporters: dict[str, Exporter[Any]] = field(default_factory=dict)
     outboxes: dict[str, Outbox] = field(default_factory=dict)
+    checkpoints: dict[str, Checkpoint] = field(default_factory=dict)
 
 
 def wire(
@@ -94,8 +97,16 @@ class _Wirer:
         receiver = self.kept(declared, self.before.receivers.get(declared.id)) or self.made(declared, counts)
         if isinstance(receiver, Receiver):
             self.wiring.receivers[declared.id] = receiver
+            self.checkpoint(declared.id)
             if self.once and not receiver.polls:
                 self.refused(declared, ConfigError("cannot be run once: it does not poll; use ebbtide run"))
+
+    def checkpoint(self, id: str) -> None:
+        """A receiver's place on disk, where there is one; the same object as before where the place is the same."""
+        folder = self.config.agent.state_dir
+        if folder is not None and not self.once:
+            made, before = Checkpoint(Path(folder), id), self.before.checkpoints.get(id)
+            self.wiring.checkpoints[id] = before if before is not None and before.path == made.path else made
 
     def pipeline(self, name: str, settings: PipelineSettings, default: type[Processor[Any]] | None) -> None:
         counts = self.wiring.ledger.pipelines.setdefault(name, PipelineCounts())
@@ -151,10 +162,13 @@ class _Wirer:
 
 
 def connect(wiring: Wiring) -> None:
-    """Let every receiver emit into the pipelines that name it, and every pipeline take its place in the ledger."""
+    """Let every receiver emit into the pipelines that name it, and keep its notes; let pipelines take their place in the ledger."""
     for name, emit in wiring.emits.items():
         pipelines = wiring.config.pipelines.items()
         emit.pipelines = tuple(wiring.pipelines[p] for p, settings in pipelines if name in settings.receivers)
+        checkpoint = wiring.receivers[name].context.checkpoint = wiring.checkpoints.get(name)
+        if checkpoint is not None:
+            checkpoint.mark = emit.marks
     for pipeline in wiring.pipelines.values():
         pipeline.take_place()
 

@@ -161,7 +161,7 @@ class Outgoing:
     def note(self, batch: Batch) -> None:
         """Take a batch that left a pipeline."""
         for payload in self._backlog.encode(batch):
-            self._backlog.add(payload, trio.current_time())
+            self._backlog.add(payload, self._backlog.batches, trio.current_time())
 
     def as_dict(self) -> dict[str, Any]:
         """Return the sums, in samples, points, requests, and bytes before and after sealing (compression)."""

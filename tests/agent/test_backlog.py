@@ -50,7 +50,7 @@ def batch(first: int, rows: int) -> Batch:
 
 def fill(book: Backlog, first: int, rows: int, now: float = 0.0) -> None:
     for payload in book.encode(batch(first, rows)):
-        book.add(payload, now)
+        book.add(payload, book.batches, now)
 
 
 def test_defaults_are_those_of_a_queue_in_memory() -> None:

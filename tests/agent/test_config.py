@@ -224,8 +224,8 @@ def test_warnings(tmp_path: Path) -> None:
     text = '[agent]\nstate_dir = "/var/lib/x"\n' + GOOD + '[processors.idle]\ntype = "pass"\n'
     warnings = [warning.replace(f"{tmp_path}/", "") for warning in loaded(tmp_path, text).warnings]
     assert warnings == [
-        "agent.toml:2: agent.state_dir: this version keeps queues in memory only and writes nothing to disk: what is "
-        "held is lost when the process ends; leave state_dir out until disk queues are built",
+        "agent.toml:2: agent.state_dir: this version keeps queues in memory only: what is held when the process ends is "
+        "lost; only the checkpoints of receivers are kept on disk",
         "agent.toml:17: processors.idle: no pipeline uses this processor, so it will not run; name it in one, or remove it",
     ]
 
