@@ -1,0 +1,101 @@
+"""Targets that a Prometheus scrapes, by its own word: no access to Kubernetes is needed, and the labels are already those
+that it puts on their series.
+
+Source: prometheus/prometheus, web/api/v1/api.go (``/api/v1/targets``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+from urllib.parse import parse_qsl, urlsplit
+
+import trio
+
+from ebbtide import Client, Fault, FoldedLog, PositiveDuration, ReceiveError, Settings, deadline, option
+from receivers.discovery import Groups, TargetGroup
+from receivers.target_set import ADDRESS, PARAMETER, PATH, SCHEME
+
+MOST_BYTES = 256 << 20
+"""Largest answer that is read, inflated: about 100,000 targets."""
+
+
+class PrometheusDiscoverySettings(Settings):
+    """Targets that a Prometheus scrapes."""
+
+    kind: Literal["prometheus"] = option("prometheus", "Where targets come from.")
+    url: str = option(..., "Base URL of the Prometheus server; `/api/v1/targets` is appended.")
+    job: str = option("linkerd-proxy", "Job whose targets are taken.")
+    refresh: PositiveDuration = option("30s", "How often to ask.")
+
+
+class PrometheusDiscovery:
+    """Asks ``/api/v1/targets`` again and again. ``client`` is the receiver's, with its credentials."""
+
+    def __init__(
+        self, settings: PrometheusDiscoverySettings, client: Client, timeout: float, log: FoldedLog, name: str
+    ):
+        self._settings = settings
+        self._client = client
+        self._timeout = timeout
+        self._log = log
+        self._name = name
+
+    async def run(self, update: Callable[[Groups], None]) -> None:
+        """Tell of the targets at each answer; one that fails changes nothing."""
+        due = trio.current_time()
+        while True:
+            try:
+                update(await self.once())
+                self._log.recovered("discovery", "receivers.%s: targets are told again after %d failures", self._name)
+            except ReceiveError as error:
+                self._log(
+                    logging.WARNING, "discovery", "receivers.%s: %s; the targets stay as they were", self._name, error
+                )
+            due = max(due + self._settings.refresh, trio.current_time())
+            await trio.sleep_until(due)
+
+    async def once(self) -> Groups:
+        """Ask once. Raises ReceiveError."""
+        url = self._settings.url.rstrip("/") + "/api/v1/targets"
+        try:
+            with deadline(self._timeout, url):
+                async with self._client.get(url, [("state", "active")], {"accept": "application/json"}) as response:
+                    body = b"".join([chunk async for chunk in response.chunks(MOST_BYTES)])
+        except Fault as fault:
+            raise ReceiveError(str(fault)) from fault
+        if response.status != 200:
+            raise ReceiveError(
+                f"cannot read the targets at {response.url}: the server answered {response.status}; check `discovery`"
+            )
+        return {"targets": TargetGroup("targets", {}, tuple(_targets(body, self._settings.job, response.url)))}
+
+
+def _targets(body: bytes, job: str, where: str) -> list[Mapping[str, str]]:
+    try:
+        active = json.loads(body)["data"]["activeTargets"]
+        return [_target(one) for one in active if one["labels"].get("job") == job]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ReceiveError(
+            f"cannot read the targets at {where}: the answer is not that of Prometheus ({type(error).__name__}); check `discovery`"
+        ) from None
+
+
+def _target(one: Mapping[str, Any]) -> Mapping[str, str]:
+    """A target as raw labels: the server's final ones, where it is reached, and what was discovered of it."""
+    parts = urlsplit(one["scrapeUrl"])
+    meta = {name: value for name, value in one["discoveredLabels"].items() if name.startswith("__meta_")}
+    parameters = {PARAMETER + name: value for name, value in parse_qsl(parts.query, keep_blank_values=True)}
+    found = {
+        **meta,
+        **one["labels"],
+        ADDRESS: parts.netloc,
+        SCHEME: parts.scheme,
+        PATH: parts.path or "/",
+        **parameters,
+    }
+    if not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("a label that is no text")
+    return found

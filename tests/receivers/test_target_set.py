@@ -1,0 +1,235 @@
+"""Raw targets become URLs and labels by Prometheus' rules; sets of them follow what discoveries say."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from ebbtide import FoldedLog, ReceiveError, Relabelling, RelabelRule
+from receivers.discovery import Groups, TargetGroup
+from receivers.target_set import BadTarget, Population, ScrapeTarget, Shard, TargetSet, static_group
+
+VECTORS = Path(os.environ.get("EBBTIDE_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
+SCRAPE = VECTORS / "prometheus_scrape" / "scrape.json"
+LOG = FoldedLog(logging.getLogger("ebbtide.test"))
+JOB = {"job": "linkerd-proxy"}
+
+
+def vectors(name: str) -> Any:
+    if not SCRAPE.is_file():
+        pytest.skip(f"no test vectors at {SCRAPE}: set EBBTIDE_VECTORS")
+    return json.loads(SCRAPE.read_text(encoding="utf-8"))[name]
+
+
+def text(given: Any) -> str:
+    return bytes.fromhex(given["$bytes_hex"]).decode(errors="surrogateescape") if isinstance(given, dict) else given
+
+
+def rules(*given: Mapping[str, Any]) -> Relabelling:
+    return Relabelling([RelabelRule.model_validate(rule) for rule in given])
+
+
+def test_prometheus_own_cases() -> None:
+    tried = 0
+    for case in vectors("populate_labels"):
+        config = case["scrape_config"]
+        if (
+            "__scrape_" in str(case["error"])
+            or "scrape interval" in str(case["error"])
+            or "timeout" in str(case["error"])
+        ):
+            continue  # targets have no intervals of their own
+        population = Population(
+            {"__scheme__": config["scheme"], "__metrics_path__": config["metrics_path"], "job": config["job_name"]},
+            rules=rules(*config.get("relabel_configs", ())),
+        )
+        found = {name: text(value) for name, value in case["discovered"].items()}
+        tried += 1
+        if case["error"]:
+            with pytest.raises(BadTarget):
+                population(found)
+            continue
+        target = population(found)
+        if case["result_labels"] is None or not case["result_labels"]:
+            assert target is None, case
+            continue
+        assert target is not None
+        expected = {name: value for name, value in case["result_labels"].items() if not name.startswith("__")}
+        address, path = case["result_labels"]["__address__"], case["result_labels"]["__metrics_path__"]
+        if expected["instance"] == address and not address.rpartition("]")[2].rpartition(":")[2].isdigit():
+            expected["instance"] += ":443" if case["result_labels"]["__scheme__"] == "https" else ":80"
+        assert dict(target.labels) == expected
+        assert target.url.startswith(f"{case['result_labels']['__scheme__']}://{address}{path}")
+    assert tried > 5
+
+
+def test_prometheus_own_url() -> None:
+    target = Population({})({**vectors("target_url")["labels"]})
+    assert target is not None
+    assert target.url == "https://example.com:1234/metricz?abc=overwrite&cde=huu"
+
+
+@pytest.mark.parametrize(
+    ("found", "url", "instance"),
+    [
+        ({"__address__": "10.0.0.1:4191"}, "http://10.0.0.1:4191/metrics", "10.0.0.1:4191"),
+        ({"__address__": "host"}, "http://host/metrics", "host:80"),
+        ({"__address__": "host", "__scheme__": "https"}, "https://host/metrics", "host:443"),
+        ({"__address__": "[::1]:1"}, "http://[::1]:1/metrics", "[::1]:1"),
+        ({"__address__": "[::1]"}, "http://[::1]/metrics", "[::1]:80"),
+        ({"__address__": "h:1", "__metrics_path__": "x y"}, "http://h:1/x%20y", "h:1"),
+        ({"__address__": "h:1", "__param_b": "2", "__param_a": "1 &"}, "http://h:1/metrics?a=1+%26&b=2", "h:1"),
+        ({"__address__": "h:1", "instance": "mine"}, "http://h:1/metrics", "mine"),
+    ],
+)
+def test_how_a_target_is_reached_and_named(found: dict[str, str], url: str, instance: str) -> None:
+    target = Population(JOB)(found)
+    assert target is not None
+    assert (target.url, target.instance) == (url, instance)
+    assert dict(target.labels)["job"] == "linkerd-proxy"
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        ({}, "it has no __address__"),
+        ({"__address__": "h:0"}, "is not host:port"),
+        ({"__address__": "h:65536"}, "is not host:port"),
+        ({"__address__": "h:x"}, "is not host:port"),
+        ({"__address__": "http://h:1"}, "is not host:port"),
+        ({"__address__": "h:1", "__scheme__": "ftp"}, "neither http nor https"),
+        ({"__address__": "h:1", "x": "\udcbd"}, "its label 'x' is not valid text"),
+    ],
+)
+def test_what_cannot_be_scraped(found: dict[str, str], why: str) -> None:
+    with pytest.raises(BadTarget, match=why):
+        Population(JOB)(found)
+
+
+def test_labels_of_the_operator_beat_discovered_ones_and_rules_come_last() -> None:
+    population = Population(
+        JOB,
+        {"cluster": "east", "pod": "given"},
+        rules(
+            {"source_labels": ["__meta_node"], "target_label": "node"},
+            {"regex": "secret", "action": "labeldrop"},
+            {"source_labels": ["pod"], "regex": "web-.*", "action": "drop"},
+        ),
+    )
+    target = population({"__address__": "h:1", "pod": "found", "__meta_node": "n1", "secret": "x", "empty": ""})
+    assert target is not None
+    assert dict(target.labels) == {
+        "job": "linkerd-proxy",
+        "cluster": "east",
+        "pod": "given",
+        "node": "n1",
+        "instance": "h:1",
+    }
+    assert dict(target.found)["__meta_node"] == "n1"
+    assert Population(JOB, {"pod": "web-0"}, rules({"source_labels": ["pod"], "regex": "web-.*", "action": "drop"}))(
+        {"__address__": "h:1"}
+    ) is None  # fmt: skip
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 5])
+@pytest.mark.parametrize("first", [0, 1])
+def test_every_target_is_in_one_shard_however_they_are_counted(of: int, first: int) -> None:
+    shards = [Shard.parse(f"{number}/{of}", "host") for number in range(first, first + of)]
+    for host in range(200):
+        assert sum(shard.has(f"10.0.0.{host}:4191") for shard in shards) == 1
+    sizes = [sum(shard.has(f"10.0.0.{host}:4191") for host in range(200)) for shard in shards]
+    assert min(sizes) > 100 / of
+
+
+def test_a_shard_is_the_one_that_hashmod_would_choose() -> None:
+    population = Population(JOB, rules=rules(
+        {"source_labels": ["__address__"], "modulus": 3, "target_label": "shard", "action": "hashmod"},
+    ))  # fmt: skip
+    for host in range(20):
+        target = population({"__address__": f"10.0.0.{host}:4191"})
+        assert target is not None
+        assert Shard(int(dict(target.labels)["shard"]), 3).has(f"10.0.0.{host}:4191")
+
+
+@pytest.mark.parametrize(("hostname", "index"), [("ebbtide-0", 0), ("ebbtide-4", 4), ("a-b-11", 1)])
+def test_a_stateful_set_numbers_its_shards(hostname: str, index: int) -> None:
+    assert Shard.parse("ordinal/5", hostname) == Shard(index, 5)
+
+
+@pytest.mark.parametrize(
+    ("given", "hostname"), [("2", "h"), ("1/0", "h"), ("-1/2", "h"), ("a/2", "h"), ("ordinal/2", "host")]
+)
+def test_what_is_no_shard(given: str, hostname: str) -> None:
+    with pytest.raises(ValueError, match="shard"):
+        Shard.parse(given, hostname)
+
+
+def test_targets_named_one_by_one() -> None:
+    group = static_group(["127.0.0.1:4191", "https://h:1/x?a=b", "http://[::1]"])
+    assert group.targets == (
+        {"__address__": "127.0.0.1:4191"},
+        {"__address__": "h:1", "__scheme__": "https", "__metrics_path__": "/x", "__param_a": "b"},
+        {"__address__": "[::1]", "__scheme__": "http"},
+    )
+    for bad in ("", "ftp://h", "http://", "http://u:p@h/", "h:x", "http://h/#f"):
+        with pytest.raises(ValueError, match="is no target"):
+            static_group([bad])
+
+
+class Scripted:
+    """Says what it is given, when it is given."""
+
+    def __init__(self) -> None:
+        self.update: Callable[[Groups], None] | None = None
+        self.groups: Groups | None = None
+
+    async def run(self, update: Callable[[Groups], None]) -> None:
+        self.update = update
+        await trio.sleep_forever()
+
+    async def once(self) -> Groups:
+        if self.groups is None:
+            raise ReceiveError("cannot find any")
+        return self.groups
+
+
+def group(source: str, *addresses: str, **labels: str) -> TargetGroup:
+    return TargetGroup(source, labels, tuple({"__address__": address} for address in addresses))
+
+
+async def test_a_set_tells_of_all_targets_at_each_change(nursery: trio.Nursery) -> None:
+    discovery, told = Scripted(), list[tuple[ScrapeTarget, ...]]()
+    targets = TargetSet(Population(JOB), static_group(["a:1"]), {"kubernetes": discovery}, LOG, "mesh")
+    nursery.start_soon(targets.run, told.append)
+    await trio.testing.wait_all_tasks_blocked()
+    assert discovery.update is not None
+    discovery.update({"x": group("x", "c:1", "b:1", pod="p")})
+    discovery.update({"x": group("x", "b:1", "c:1", pod="p")})  # the same, in another order
+    discovery.update({"x": group("x", "b:1"), "y": group("y", "b:1", "a:1")})
+    assert [[target.instance for target in one] for one in told] == [["a:1"], ["a:1", "b:1", "c:1"], ["a:1", "b:1"]]
+    assert dict(told[1][1].labels)["pod"] == "p"
+    nursery.cancel_scope.cancel()
+
+
+async def test_what_cannot_be_scraped_is_said_and_the_others_are_scraped(caplog: pytest.LogCaptureFixture) -> None:
+    discovery = Scripted()
+    discovery.groups = {"x": group("x", "a:1", "b:x", "")}
+    targets = TargetSet(Population(JOB), static_group([]), {"file": discovery}, FoldedLog(logging.getLogger("ebbtide.test")), "mesh")  # fmt: skip
+    assert [target.instance for target in await targets.once()] == ["a:1"]
+    assert (
+        "receivers.mesh: cannot scrape 2 targets (b:x: its __address__ 'b:x' is not host:port; one without address"
+        in caplog.text
+    )
+
+
+async def test_a_discovery_that_cannot_answer_fails_the_only_poll() -> None:
+    targets = TargetSet(Population(JOB), static_group([]), {"file": Scripted()}, LOG, "mesh")
+    with pytest.RaisesGroup(ReceiveError):
+        await targets.once()
