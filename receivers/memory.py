@@ -6,6 +6,8 @@ last value, start, how long it has been quiet) is state, not cache: it lies here
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import numpy.typing as npt
 
@@ -78,3 +80,15 @@ class Columns:
             if isinstance(column, np.ndarray):
                 setattr(self, name, np.concatenate((column, np.zeros(self.size - old, column.dtype))))
         self._clear(np.arange(old, self.size))
+
+
+def only_points(columns: Columns, slots: Slots, values: Floats, poll: int, dropped: Counter[str]) -> Bools | None:
+    """Tell which samples give points of their own, None where all do; count the others, and keep what is folded."""
+    fate = columns.fate[slots]
+    if not fate.any():
+        return None
+    for reason, its in (("folded", FOLDED), ("unsupported", UNSUPPORTED)):
+        dropped[reason] += int((fate == its).sum())
+    columns.value[slots[fate == FOLDED]] = values[fate == FOLDED]
+    columns.seen_poll[slots[fate != POINTS]] = poll
+    return np.asarray(fate == POINTS)

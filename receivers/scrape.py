@@ -34,7 +34,7 @@ from ebbtide import (
 )
 from receivers import starts
 from receivers.limits import Limits, TooMuch
-from receivers.memory import EXPIRED, FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Columns, Slots
+from receivers.memory import EXPIRED, FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Columns, Slots, only_points
 from receivers.numbers import NO_TIME
 from receivers.skeleton import Page, PageReader, Skeleton
 from receivers.tables import Index, Tables
@@ -100,6 +100,10 @@ class Scrape:
     def abandon(self, reader: PageReader) -> None:
         """The page broke off or was refused: forget what only it has taught."""
         reader.abandon()
+        self.forget_newcomers()
+
+    def forget_newcomers(self) -> None:
+        """Forget the series that only the answer which broke off has shown."""
         newcomers, self._newcomers, self._own = self._newcomers, [], {}
         self._release(newcomers)
 
@@ -147,12 +151,8 @@ class Scrape:
         slots, values, times = self._distinct(page, now)
         sendable = self._sendable(slots, times, now)
         self._note_presence(slots, values, times, now)
-        if self.track_starts:
-            self._track_starts(slots, values, times, sendable)
-        sent = slots[sendable]
-        self.columns.sent[sent] = times[sendable]
-        self.columns.alive[sent] = True
-        self.counts.samples += len(page.slots) - len(sent)
+        self._send(slots, values, times, sendable)
+        self.counts.samples += len(page.slots) - int(sendable.sum())
         batches = self._batches(slots, values, times, sendable)
         ended += self._end_quiet(now)
         return self._booked(batches, ended)
@@ -179,14 +179,12 @@ class Scrape:
         if doubled.any():
             self.counts.dropped["duplicate"] += int(doubled.sum())
             slots, values, times = slots[~doubled], values[~doubled], times[~doubled]
-        fate = self.columns.fate[slots]
-        if fate.any():
-            self.columns.value[slots[fate == FOLDED]] = values[fate == FOLDED]
-            self.counts.dropped["folded"] += int((fate == FOLDED).sum())
-            self.counts.dropped["unsupported"] += int((fate == UNSUPPORTED).sum())
-            self.columns.seen_poll[slots[fate != POINTS]] = self.polls
-            slots, values, times = slots[fate == POINTS], values[fate == POINTS], times[fate == POINTS]
-        return slots, values, times
+        return self._with_points(slots, values, times)
+
+    def _with_points(self, slots: Slots, values: Floats, times: Ints) -> tuple[Slots, Floats, Ints]:
+        """Leave out, counted, what gives no point of its own."""
+        points = only_points(self.columns, slots, values, self.polls, self.counts.dropped)
+        return (slots, values, times) if points is None else (slots[points], values[points], times[points])
 
     def _sendable(self, slots: Slots, times: Ints, now: int) -> Bools:
         """Tell which samples go out: neither torn nor repeated. What is compound goes or stays as a whole."""
@@ -209,6 +207,14 @@ class Scrape:
             self.counts.dropped["repeated"] += int(repeated.sum())
         sendable: Bools = ~(torn | repeated)
         return sendable
+
+    def _send(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> None:
+        """Note what goes out."""
+        if self.track_starts:
+            self._track_starts(slots, values, times, sendable)
+        sent = slots[sendable]
+        self.columns.sent[sent] = times[sendable]
+        self.columns.alive[sent] = True
 
     def _note_presence(self, slots: Slots, values: Floats, times: Ints, now: int) -> None:
         """Note what this answer held: who came back from where, who is quiet, which targets are down."""
