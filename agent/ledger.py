@@ -16,7 +16,8 @@ class ReceiverCounts:
     """``samples`` + added = ``out`` + dropped. The receiver counts all but ``out``, which the pipeline does.
 
     Not of the ledger, but read by the self-telemetry: the time that all polls took, and when one last went well
-    (``last_success``, in Unix seconds; 0: never).
+    (``last_success``, in Unix seconds; 0: never); of a source that keeps a history, up to when it has been read
+    (``read_until``, likewise), and how many of the samples filled a hole.
     """
 
     polls: int = 0
@@ -27,6 +28,8 @@ class ReceiverCounts:
     out: int = 0
     poll_seconds: float = 0.0
     last_success: float = 0.0
+    read_until: float = 0.0
+    backfilled: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The receiver's entry of the ledger."""

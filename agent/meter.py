@@ -152,6 +152,10 @@ def _receiver_instruments(ledger: Ledger) -> Iterable[Instrument]:
     group.counter("failed_polls", "{poll}", "Exchanges that failed.", lambda c: c.failed_polls)
     group.counter("poll_duration", "s", "Time that all polls took, failed ones included.", lambda c: c.poll_seconds)
     group.moment("last_success", "When a poll last went well, in Unix time.", lambda c: c.last_success)
+    group.moment(
+        "read_until", "Up to when a source that keeps a history has been read, in Unix time.", lambda c: c.read_until
+    )
+    group.counter("backfilled_samples", "{sample}", "Samples that filled a hole.", lambda c: c.backfilled)
     group.counter("samples", "{sample}", "Samples that were scraped.", lambda c: c.samples)
     group.counter("out_samples", "{sample}", "Samples that were handed to pipelines.", lambda c: c.out)
     group.counters("added_samples", "{sample}", "Samples that the receiver itself added.", "kind", lambda c: c.added)

@@ -33,6 +33,14 @@ class Enquiry:
         self._name = name
         self._next = -1.0
 
+    async def about(self, scrape: Scrape) -> None:
+        """Ask for what the newcomers of an answer need beside their samples: types, and the labels of their targets."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.types, scrape)
+            unknown = scrape.unknown_targets()
+            if unknown:
+                nursery.start_soon(self.targets, scrape, unknown)
+
     async def types(self, scrape: Scrape) -> None:
         """Let the scrape's types learn the server's metadata, if it is not fresh."""
         if trio.current_time() < self._next:

@@ -1,0 +1,94 @@
+"""One question to the query API: how it is asked, and what its failures mean."""
+
+from __future__ import annotations
+
+import json
+from contextlib import aclosing
+from itertools import repeat
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import trio
+
+from agent.scripted import Connection, Request, Step, answer, serve, then_hang
+from ebbtide import Client, ReceiveError
+from receivers.matrix import Answer, Metrics
+from receivers.query_server import LONGEST_QUERY, QueryServer, TooHeavy
+
+JSON = {"Content-Type": "application/json"}
+GOOD = json.dumps(
+    {
+        "status": "success",
+        "data": {"resultType": "matrix", "result": [{"metric": {"a": "b"}, "values": [[1, "2"]] * 9}]},
+    }
+).encode()
+
+
+async def asked(step: Step, query: str = "up[1ms]", **more: int) -> Answer:
+    async with trio.open_nursery() as nursery:
+        server = await serve(nursery, repeat(step))
+        async with aclosing(Client()) as client:
+            options = {"max_body": 10**6, "most_samples": 100, **more}
+            found = await QueryServer(client, server.url, 0.5, **options).ask(query, 1_500, Metrics(lambda _: 0))
+        nursery.cancel_scope.cancel()
+    return found
+
+
+@pytest.mark.parametrize("length", [10, LONGEST_QUERY + 1])
+async def test_a_long_question_is_a_form(length: int) -> None:
+    seen: list[Request] = []
+
+    async def step(connection: Connection, request: Request) -> None:
+        seen.append(request)
+        await connection.send_all(answer(200, GOOD, JSON))
+
+    query = "x" * (length - 5) + '{é="&"}'
+    found = await asked(step, query)
+    assert (found.result_type, len(found.slots)) == ("matrix", 9)
+    (request,) = seen
+    parts = urlsplit(request.target)
+    given = request.body.decode() if length > LONGEST_QUERY else parts.query
+    assert parts.path == "/api/v1/query"
+    assert parse_qs(given) == {"query": [query], "time": ["1.500"]}
+
+
+def error(status: int, kind: str, words: str) -> Step:
+    return answer(status, json.dumps({"status": "error", "errorType": kind, "error": words}).encode(), JSON)
+
+
+@pytest.mark.parametrize(
+    ("step", "words", "heavy"),
+    [
+        (
+            error(400, "bad_data", "1:5: parse error"),
+            "answered 400, '1:5: parse error'; correct `match` or `queries`",
+            False,
+        ),
+        (error(422, "execution", "too many samples"), "answered 422, 'too many samples'; ask for less", True),
+        (error(503, "timeout", "query timed out"), "answered 503, 'query timed out'; ask for less", True),
+        (
+            error(500, "unavailable", "TSDB not ready"),
+            "answered 500, 'TSDB not ready'; look into the server's own log",
+            False,
+        ),
+        (error(200, "execution", "odd"), "answered 200, 'odd'; ask for less", True),
+        (answer(503, b"Service Unavailable\n"), "answered 503, 'Service Unavailable'; look into", False),
+        (answer(403, b""), "Linkerd's policy lets nobody but its own metrics-api in", False),
+        (answer(401, b"prometheus says no"), "check bearer_token", False),
+        (answer(404, b"404 page not found"), "must be the base URL", False),
+        (answer(418, b""), "answered 418; check `url`", False),
+        (answer(200, b"<html>"), "cannot read the answer of .*: it is cut short, or not JSON", False),
+        (answer(200, GOOD[:-9], JSON), "cut short", False),
+        (then_hang(), "it took more than 500ms", True),
+    ],
+)
+async def test_what_failures_mean(step: Step, words: str, heavy: bool) -> None:
+    with pytest.RaisesGroup(pytest.RaisesExc(ReceiveError, match=words)) as caught:
+        await asked(step)
+    assert isinstance(caught.value.exceptions[0], TooHeavy) == heavy
+
+
+@pytest.mark.parametrize("limits", [{"most_samples": 8}, {"max_body": 20}])
+async def test_what_is_beyond_our_bounds_is_too_heavy(limits: dict[str, int]) -> None:
+    with pytest.RaisesGroup(TooHeavy):
+        await asked(answer(200, GOOD, JSON), **limits)
