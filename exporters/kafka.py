@@ -33,6 +33,7 @@ from ebbtide import (
     Payload,
     Resource,
     Retry,
+    SeriesTable,
     traceparent,
 )
 from exporters.kafka_answers import BROKEN_OFF, Error, judge, sentence, steady
@@ -42,6 +43,7 @@ from exporters.kafka_records import (
     AROUND,
     Record,
     first_value,
+    head_of,
     key_of,
     payload_of,
     records_of,
@@ -50,10 +52,12 @@ from exporters.kafka_records import (
     waves,
 )
 from exporters.otlp_forms import Form, JsonForm, ProtobufForm
-from exporters.otlp_template import Division, encode
+from exporters.otlp_template import Division, Encoded, Segment, encode, template_of
 
 CLOSE_SECONDS = 1.0
 """How long letting go of the brokers may take."""
+SILENT_SECONDS = 30.0
+"""How long nothing is acknowledged before it is said, where the brokers do not say why."""
 _SAID_AS_ERRORS = ("FAIL", "ERROR")  # facilities of librdkafka's log whose lines come as errors, too
 
 
@@ -94,6 +98,7 @@ class Kafka(Exporter[KafkaSettings]):
     def _obey(self, limit: int) -> None:
         """From now on no batch of records is larger than ``limit`` bytes, but for single points."""
         self._limit = self._writer.batch_bytes = limit
+        self._heads = Owner.of("kafka heads", self._names, limit)
         self._division = Division(Owner.of("kafka division", self._names, limit), self._room)
 
     def _room(self, resource: Resource) -> int:
@@ -109,6 +114,10 @@ class Kafka(Exporter[KafkaSettings]):
         encoded = encode(batch, self._division if isinstance(self._form, ProtobufForm) else None)
         if encoded.incomplete:
             self.counts.dropped["incomplete"] += encoded.incomplete
+        framed = self._framed(batch, encoded)
+        if framed is not None:
+            yield framed
+            return
         outcome = _Outcome()
         records = [
             record
@@ -127,6 +136,27 @@ class Kafka(Exporter[KafkaSettings]):
         self.counts.dropped.update(outcome.refused)
         if records:
             yield payload_of(records)
+
+    def _framed(self, batch: Batch, encoded: Encoded) -> Payload | None:
+        """Frame segments as they are, by heads that are remembered with the table; None where there is more to do."""
+        if not encoded.points or not isinstance(self._form, ProtobufForm):
+            return None
+        segments, heads = batch.table.derive(self._heads, self._heads_of)
+        if segments is not encoded.segments or not heads:
+            return None
+        body = memoryview(encoded.body)
+        values = (body[one.start : one.end] for one in segments)
+        pieces: Iterable[bytes | memoryview] = chain.from_iterable(zip(heads, values, strict=True))
+        return Payload(b"", b"".join(pieces), encoded.points, encoded.samples)
+
+    def _heads_of(self, table: SeriesTable) -> tuple[list[Segment], list[bytes]]:
+        """Return the segments of the table's template and the heads of their records; no heads where one is too large."""
+        segments = template_of(table, self._division).segments
+        sizes = [(one, self._key(one.resource), one.end - one.start) for one in segments]
+        if any(len(key) + size + AROUND > self._limit for _, key, size in sizes):
+            return segments, []
+        heads = [head_of(key, one.points, one.samples, size, first=one is segments[0]) for one, key, size in sizes]
+        return segments, heads
 
     def seal(self, body: bytes) -> bytes:
         """Return the bundle: librdkafka compresses. After a reload under another `encoding` its values are brought into ours."""
@@ -266,6 +296,13 @@ class _Listener:
             self._cause = steady(text)
         level = logging.DEBUG if facility in _SAID_AS_ERRORS else level
         self._soon(level, f"librdkafka {facility}", "exporter %s: librdkafka: %s: %s", self._name, facility, text)
+
+    def stuck(self, seconds: float) -> None:
+        """Said only where librdkafka says nothing: it takes what the brokers answer for a reason to go on trying."""
+        if seconds >= SILENT_SECONDS and not self._told:
+            self._soon(logging.WARNING, "brokers", "exporter %s: no broker has acknowledged a record for %.0f s, and none says why; "
+                       "look whether enough replicas are in sync (min.insync.replicas), and into the brokers' logs; trying again",
+                       self._name, seconds)  # fmt: skip
 
     def well(self) -> None:
         """All is taken. To be called in the loop."""

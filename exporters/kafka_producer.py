@@ -4,7 +4,7 @@ Strategy. Between two sends there is no thread of ours and nothing is polled. Du
 records to librdkafka, whose own threads do the IO, and sleeps in ``poll`` until each has its delivery report; callbacks
 are called there, too. (``flush`` loses reports when an error is fatal, and ``close`` waits without end.) Cancellation
 purges what is left; such a producer is thrown away, so that nothing of it is delivered later. So is one that is of no
-further use, or whose certificates or password have changed on disk.
+further use, or whose certificates or password have changed on disk: before a send, or during one that comes to nothing.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 WAKE_SECONDS = 0.1
 """How often the worker thread looks whether the send was cancelled, while records wait for a broker."""
+STUCK_SECONDS = 5.0
+"""How long a send comes to nothing before files that have changed since are a reason to begin it anew."""
 PURGE_SECONDS = 1.0
 """How long the reports of what is purged are waited for."""
 
@@ -40,6 +42,9 @@ class Listener(Protocol):
 
     def log(self, level: int, facility: str, text: str) -> None:
         """A line of its log."""
+
+    def stuck(self, seconds: float) -> None:
+        """No record has been acknowledged for so long."""
 
 
 class _Unreported:
@@ -90,19 +95,40 @@ class RecordWriter:
         try:
             for number, record in enumerate(records):
                 self._produce(producer, record, headers, _reporter(reports, number))
-            while len(producer):
-                producer.poll(WAKE_SECONDS)
-                trio.from_thread.check_cancelled()
+            if not self._wait(producer, reports):
+                end = UNREPORTED
         except trio.Cancelled:
             end = UNREPORTED
         except _exception() as error:  # fatal: librdkafka says so to whoever polls next
             end = error.args[0]
+        if end is None and any(report is not None and report.name() == "_FATAL" for report in reports):
+            end = _fatal_error(producer)
         if end is not None:
             _purge(producer)
-            reports = [end if report is not None and report.name() in BROKEN_OFF else report for report in reports]
+            reports = [
+                end if report is not None and report.name() in (*BROKEN_OFF, "_FATAL") else report for report in reports
+            ]
         if end is not None or any(map(ends_producer, reports)):
             self.close()
         return reports
+
+    def _wait(self, producer: Producer, reports: list[Error | None]) -> bool:
+        """Wait for all reports. False where none comes, and a password or certificate was put right in the meantime."""
+        waiting = len(reports)
+        progress = look = time.monotonic()
+        while len(producer):
+            producer.poll(WAKE_SECONDS)
+            trio.from_thread.check_cancelled()
+            now = time.monotonic()
+            if now > look + STUCK_SECONDS:
+                left, look = sum(report is UNREPORTED for report in reports), now
+                if left < waiting:
+                    waiting, progress = left, now
+                elif _stamp(self._settings) != self._stamp:
+                    return False
+                else:
+                    self._listener.stuck(now - progress)
+        return True
 
     def _produce(self, producer: Producer, record: Record, headers: Headers, report: _Report) -> None:
         """Hand over one record, as soon as there is room for it."""
@@ -148,6 +174,15 @@ def _reporter(reports: list[Error | None], number: int) -> _Report:
     return report
 
 
+def _fatal_error(producer: Producer) -> Error | None:
+    """Return why the producer takes nothing any more: ``produce`` says only that it does not."""
+    try:
+        producer.poll(0)
+    except _exception() as error:
+        return error.args[0]  # type: ignore[no-any-return]
+    return None
+
+
 def _purge(producer: Producer) -> None:
     """Give up what is not delivered, and hear the reports of it."""
     producer.purge()
@@ -164,6 +199,9 @@ class _Deaf:
         """Let it pass."""
 
     def log(self, level: int, facility: str, text: str) -> None:
+        """Let it pass."""
+
+    def stuck(self, seconds: float) -> None:
         """Let it pass."""
 
 

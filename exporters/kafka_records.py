@@ -38,12 +38,17 @@ class Record(NamedTuple):
         return len(self.key) + len(self.value) + AROUND
 
 
+def head_of(key: bytes, points: int, samples: int, size: int, *, first: bool) -> bytes:
+    """Return what stands before a value of ``size`` bytes; ``first``: its record is the first of a batch."""
+    return _HEAD.pack(first, points, samples, len(key), size) + key
+
+
 def bundle(records: Iterable[Record]) -> bytes:
     """Frame records one behind the other."""
     pieces: list[bytes] = []
     last = None
     for batch, key, value, points, samples in records:
-        pieces += (_HEAD.pack(batch != last, points, samples, len(key), len(value)), key, value)
+        pieces += (head_of(key, points, samples, len(value), first=batch != last), value)
         last = batch
     return b"".join(pieces)
 

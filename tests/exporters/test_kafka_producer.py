@@ -29,12 +29,16 @@ class Heard:
     def __init__(self) -> None:
         self.errors: list[str] = []
         self.lines: list[tuple[int, str]] = []
+        self.silences: list[float] = []
 
     def error(self, error: Error) -> None:
         self.errors.append(error.name())
 
     def log(self, level: int, facility: str, text: str) -> None:
         self.lines.append((level, facility))
+
+    def stuck(self, seconds: float) -> None:
+        self.silences.append(seconds)
 
 
 @pytest.fixture
@@ -102,6 +106,30 @@ async def test_a_fatal_error_is_the_report_of_all_and_the_next_producer_is_clean
     assert await written(one, records(b"c")) == [""]
 
 
+async def test_the_cause_of_a_fatal_error_is_told_by_whom_it_meets(cluster: MockCluster) -> None:
+    one = writer(cluster)
+    cluster.fail(INIT_PRODUCER_ID, KafkaError.CLUSTER_AUTHORIZATION_FAILED)
+    one._ready()
+    while not cluster.requests(INIT_PRODUCER_ID):  # noqa: ASYNC110 - librdkafka has no event for it
+        await trio.sleep(0.01)
+    await trio.sleep(0.2)  # until it has read the answer
+    assert await written(one, records(b"a", b"b")) == ["CLUSTER_AUTHORIZATION_FAILED"] * 2
+
+
+async def test_silence_is_told_where_nothing_is_acknowledged(
+    cluster: MockCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.kafka_producer.STUCK_SECONDS", 0.1)
+    heard = Heard()
+    one = writer(cluster, heard)
+    await written(one, records(b"a"))
+    heard.silences.clear()
+    cluster.fail(PRODUCE, *[KafkaError.NOT_ENOUGH_REPLICAS] * 8)
+    assert await written(one, records(b"b")) == [""]
+    assert heard.silences == sorted(heard.silences)
+    assert heard.silences
+
+
 async def test_a_cancelled_write_ends_soon_and_says_what_was_not_written(cluster: MockCluster) -> None:
     one = writer(cluster)
     await written(one, records(b"a"))
@@ -155,6 +183,33 @@ async def test_a_password_that_changed_on_disk_makes_a_new_producer(cluster: Moc
     file.unlink()
     with pytest.raises(Fault, match="cannot read `password_file`"):
         one._ready()
+
+
+@pytest.mark.parametrize("option", ["password_file", "ca_file"])
+async def test_a_file_that_is_put_right_ends_a_send_that_comes_to_nothing(
+    cluster: MockCluster, option: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exporters.kafka_producer.STUCK_SECONDS", 0.2)
+    file = tmp_path / "file"
+    trustme.CA().cert_pem.write_to_path(str(file))
+    table = {"mechanism": "PLAIN", "username": "u"} if option == "password_file" else {}
+    options = {"sasl" if table else "tls": {**table, option: str(file)}}
+    one = writer(cluster, brokers=["127.0.0.1:9"], **options)
+    reports: list[str] = []
+    with trio.move_on_after(1):
+        reports = await written(one, records(b"a"))
+    assert reports == ["_PURGE_QUEUE"]  # by the cancellation: the file is as it was
+    async with trio.open_nursery() as nursery:
+
+        async def write() -> None:
+            reports[:] = await written(one, records(b"a", b"b"))
+            reports.append("ended")
+
+        reports.clear()
+        nursery.start_soon(write)
+        await trio.sleep(0.1)
+        os.utime(file, ns=(1, 1))
+    assert reports == ["_PURGE_QUEUE", "_PURGE_QUEUE", "ended"]
 
 
 def test_a_certificate_that_changed_on_disk_makes_a_new_producer(cluster: MockCluster, tmp_path: Path) -> None:
