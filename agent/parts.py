@@ -24,9 +24,12 @@ class Part(NamedTuple):
 def part_of(series: Series) -> Part | None:
     """Return the part that a series of a histogram or summary plays; None where it can play none.
 
-    ``le`` and ``quantile`` are compared as numbers: ``1``, ``1.0`` and ``1e0`` are one bound.
+    ``le`` and ``quantile`` are compared as numbers: ``1``, ``1.0`` and ``1e0`` are one bound. A histogram's series under
+    the family's own name, whatever that ends in, is a native histogram: whole, and part of nothing.
     """
     name, kind = series.name, series.family.kind
+    if kind == "histogram" and name == series.family.name:
+        return None
     if name.endswith("_bucket"):
         return _numbered(name[:-7], series, "le", "bucket") if kind == "histogram" else None
     if name.endswith("_count"):

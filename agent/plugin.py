@@ -162,6 +162,15 @@ class Receiver(Component[S], ABC):
             self.context.counts = ReceiverCounts()
         return self.context.counts  # type: ignore[no-any-return]
 
+    async def open(self, before: Receiver[Any] | None = None) -> None:
+        """Take what must be had before anything starts, such as a port; of the receiver ``before``, which a reload replaces.
+
+        Raises ReceiveError: then the agent does not start, or the reload changes nothing. ``run`` may come without it.
+        """
+
+    def close(self) -> None:
+        """Let go of what ``open`` took: it was in vain, and ``run`` will not come."""
+
     @abstractmethod
     async def run(self, emit: Emit) -> None:
         """Receive until cancelled. ``await emit(batch)`` returns once every outbox has taken custody of the batch."""
@@ -311,8 +320,7 @@ class ValueProcessor(Processor[S]):
         if batch.stale is not None:
             rows = rows[~batch.stale[rows]]
         if batch.extras is not None:
-            natives = [row for row, extra in batch.extras.items() if extra.native is not None]
-            rows = rows[~np.isin(rows, natives)]
+            rows = rows[~np.isin(rows, batch.native_rows)]
         if not len(rows):
             return batch
         values = batch.values.copy()
@@ -326,7 +334,7 @@ class ValueProcessor(Processor[S]):
 class RowProcessor(Processor[S]):
     """Anything, one row at a time: the easy one, and a hundred times dearer than the others.
 
-    ``dataclasses.replace(row, ...)`` changes a row and keeps its native histogram or exemplars.
+    A row's extra goes where it goes, also where ``map_row`` makes a row without; one that is to lose it gets ``Extra()``.
     """
 
     @abstractmethod
@@ -335,7 +343,7 @@ class RowProcessor(Processor[S]):
 
     def process(self, batch: Batch) -> Batch | None:
         """Apply ``map_row`` to every row."""
-        rows = [mapped for row in batch.rows() if (mapped := self.map_row(row)) is not None]
+        rows = [mapped.keeping(row.extra) for row in batch.rows() if (mapped := self.map_row(row)) is not None]
         return Batch.of(rows) if rows else None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import multiprocessing
+import queue
 import resource
 import time
 from collections.abc import Callable
@@ -16,7 +17,8 @@ _SIZES = (20_000, 60_000)
 _LARGE = 204_000  # samples of a page of 100 MB
 
 
-def _resident() -> int:
+def resident() -> int:
+    """Bytes of this process's resident set."""
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
@@ -31,14 +33,14 @@ def _held(bodies: list[bytes], samples: int, results: Any) -> None:
         chain.poll(body, (START_MS + 5000 * (poll + 1)) * 10**6, Costs(samples))
         if not poll:
             settle()  # as the receiver does after a page of new series
-    results.put((samples, _resident()))
+    results.put((samples, resident()))
 
 
 def _large_page(bodies: list[bytes], samples: int, results: Any) -> None:
     from bench.costs import Chain, Costs
 
     prepare()
-    chain, before = Chain(), _resident()
+    chain, before = Chain(), resident()
     began = time.perf_counter()
     chain.poll(bodies[0], START_MS * 10**6, Costs(samples))
     seconds = time.perf_counter() - began
@@ -46,15 +48,21 @@ def _large_page(bodies: list[bytes], samples: int, results: Any) -> None:
     results.put((seconds, peak, before))
 
 
-def _alone(work: Callable[..., None], *args: Any) -> tuple[Any, ...]:
-    """Do the work in a process that has made no pages itself."""
+def alone(work: Callable[..., None], *args: Any) -> Any:
+    """Do the work in a process that has made no pages itself; return the one thing that it puts into ``results``."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     process = context.Process(target=work, args=(*args, results))
     process.start()
-    found: tuple[Any, ...] = results.get()
-    process.join()
-    return found
+    while True:
+        try:
+            found = results.get(timeout=1)
+        except queue.Empty:
+            if process.is_alive():
+                continue
+            raise SystemExit(f"cannot measure: {work.__name__} ended with {process.exitcode}; see above") from None
+        process.join()
+        return found
 
 
 def _bodies(mesh: Mesh, polls: int) -> list[bytes]:
@@ -64,10 +72,10 @@ def _bodies(mesh: Mesh, polls: int) -> list[bytes]:
 def main() -> str:
     """Measure; returns Markdown."""
     meshes = [Mesh(samples) for samples in _SIZES]
-    (small, with_small), (large, with_large) = (_alone(_held, _bodies(mesh, 4), mesh.samples) for mesh in meshes)
+    (small, with_small), (large, with_large) = (alone(_held, _bodies(mesh, 4), mesh.samples) for mesh in meshes)
     mesh = Mesh(_LARGE)
     page = mesh.page()
-    seconds, peak, before = _alone(_large_page, [gzip.compress(page, 1)], mesh.samples)
+    seconds, peak, before = alone(_large_page, [gzip.compress(page, 1)], mesh.samples)
     return (
         f"- Memory per series: {(with_large - with_small) / (large - small):,.0f} bytes "
         f"(resident set with {large:,} series less that with {small:,}).\n"

@@ -60,7 +60,7 @@ with open("/proc/self/statm") as file:
 """
 
 
-class _Peer(ThreadingHTTPServer):
+class Peer(ThreadingHTTPServer):
     """Prometheus and OTLP destination in one; notes when it is asked first."""
 
     daemon_threads = True
@@ -79,7 +79,8 @@ class _Peer(ThreadingHTTPServer):
 
 class _Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: _Peer
+    disable_nagle_algorithm = True  # the answer's head and body are written apart
+    server: Peer
 
     def do_GET(self) -> None:
         """Answer a poll, or say that there are no metadata."""
@@ -124,8 +125,8 @@ class Start:
 
 
 @contextmanager
-def _peer() -> Iterator[_Peer]:
-    with _Peer() as peer:
+def _peer() -> Iterator[Peer]:
+    with Peer() as peer:
         thread = Thread(target=peer.serve_forever, daemon=True)
         thread.start()
         yield peer

@@ -45,6 +45,7 @@ from exporters.kafka_records import (
     first_value,
     head_of,
     key_of,
+    not_first,
     payload_of,
     records_of,
     room_for_value,
@@ -87,6 +88,7 @@ class Kafka(Exporter[KafkaSettings]):
         super().__init__(settings, context)
         need_library()
         self._form: Form = JsonForm() if self.settings.encoding == "otlp_json" else ProtobufForm()
+        self._together: object = None  # of the last batch that was encoded
         self._names = None if self.settings.key is None else tuple(self.settings.key)
         self._keys = Owner.of("kafka key", self._names)
         self._log = FoldedLog(self.context.log, component=f"exporters.{self.context.id}")
@@ -114,30 +116,13 @@ class Kafka(Exporter[KafkaSettings]):
         encoded = encode(batch, self._division if isinstance(self._form, ProtobufForm) else None)
         if encoded.incomplete:
             self.counts.dropped["incomplete"] += encoded.incomplete
-        framed = self._framed(batch, encoded)
-        if framed is not None:
-            yield framed
-            return
-        outcome = _Outcome()
-        records = [
-            record
-            for one in encoded.segments
-            for record in self._fitting(
-                Record(
-                    0,
-                    self._key(one.resource),
-                    self._form.make(encoded.body[one.start : one.end]),
-                    one.points,
-                    one.samples,
-                ),
-                outcome,
-            )
-        ]
-        self.counts.dropped.update(outcome.refused)
-        if records:
-            yield payload_of(records)
+        first = batch.together is None or batch.together is not self._together
+        payload = self._framed(batch, encoded, first) or self._cut_to_fit(encoded, first)
+        if payload is not None:
+            self._together = batch.together
+            yield payload
 
-    def _framed(self, batch: Batch, encoded: Encoded) -> Payload | None:
+    def _framed(self, batch: Batch, encoded: Encoded, first: bool) -> Payload | None:
         """Frame segments as they are, by heads that are remembered with the table; None where there is more to do."""
         if not encoded.points or not isinstance(self._form, ProtobufForm):
             return None
@@ -147,7 +132,17 @@ class Kafka(Exporter[KafkaSettings]):
         body = memoryview(encoded.body)
         values = (body[one.start : one.end] for one in segments)
         pieces: Iterable[bytes | memoryview] = chain.from_iterable(zip(heads, values, strict=True))
-        return Payload(b"", b"".join(pieces), encoded.points, encoded.samples)
+        start = [] if first else [not_first(next(iter(pieces)))]
+        return Payload(b"", b"".join(chain(start, pieces)), encoded.points, encoded.samples)
+
+    def _cut_to_fit(self, encoded: Encoded, first: bool) -> Payload | None:
+        """Frame segments in the form in which they are sent, in pieces that may be sent."""
+        outcome, records = _Outcome(), list[Record]()
+        for one in encoded.segments:
+            value = self._form.make(encoded.body[one.start : one.end])
+            records += self._fitting(Record(1, self._key(one.resource), value, one.points, one.samples), outcome)
+        self.counts.dropped.update(outcome.refused)
+        return payload_of(records, first=first) if records else None
 
     def _heads_of(self, table: SeriesTable) -> tuple[list[Segment], list[bytes]]:
         """Return the segments of the table's template and the heads of their records; no heads where one is too large."""
@@ -162,7 +157,7 @@ class Kafka(Exporter[KafkaSettings]):
         """Return the bundle: librdkafka compresses. After a reload under another `encoding` its values are brought into ours."""
         if (first_value(body) == b"{") == isinstance(self._form, JsonForm):
             return body
-        adopted = [record._replace(value=self._form.adopt(record.value)) for record in records_of(body)]
+        adopted = [record._replace(value=self._form.adopt(bytes(record.value))) for record in records_of(body)]
         return payload_of(adopted).body
 
     def cut(self, payload: Payload, max_bytes: int) -> list[Payload]:
@@ -185,8 +180,8 @@ class Kafka(Exporter[KafkaSettings]):
     def _cut(self, record: Record, room: int) -> list[Record]:
         if len(record.value) <= room or record.points == 1:
             return [record]
-        pieces = self._form.cut(Payload(record.key, record.value, record.points, record.samples), max(room, 1))
-        return [Record(record.batch, record.key, one.body, one.points, one.samples) for one in pieces]
+        pieces = self._form.cut(Payload(record.key, bytes(record.value), record.points, record.samples), max(room, 1))
+        return [Record(record.group, record.key, one.body, one.points, one.samples) for one in pieces]
 
     def _drop_too_large(self, record: Record, outcome: _Outcome, than: str) -> None:
         from exporters.wire import first_metric  # here, as it needs protobuf's classes
@@ -194,7 +189,7 @@ class Kafka(Exporter[KafkaSettings]):
         outcome.refuse(record, "too_large")
         self._log(
             logging.ERROR, "too_large", "exporter %s: one point of %s makes a record of %d bytes, larger than %s; dropped",
-            self.context.id, first_metric(ProtobufForm().adopt(record.value)), record.size, than,
+            self.context.id, first_metric(ProtobufForm().adopt(bytes(record.value))), record.size, than,
         )  # fmt: skip
 
     # -- behind the queue ------------------------------------------------------------------------------------------

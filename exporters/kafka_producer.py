@@ -134,7 +134,9 @@ class RecordWriter:
         """Hand over one record, as soon as there is room for it."""
         while True:
             try:
-                producer.produce(self._settings.topic, record.value, record.key, headers=headers, on_delivery=report)
+                producer.produce(
+                    self._settings.topic, bytes(record.value), record.key, headers=headers, on_delivery=report
+                )
             except BufferError:
                 producer.poll(WAKE_SECONDS)
                 trio.from_thread.check_cancelled()

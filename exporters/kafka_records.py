@@ -1,10 +1,10 @@
 """Records for Kafka as they wait in an outbox: framed one behind the other, so that they join, and can be told apart. Sans-IO.
 
 Strategy. What an outbox sends at once is a *bundle* of records. A frame has a head of five numbers, the key and the value;
-bundles concatenate. The head of a batch's first record says that it is one: the records of one batch hold different series,
-so their order among themselves means nothing, but those of two batches must be written in turn where they have the same
-key. A bundle is therefore sent in *waves*, in which no key comes from two batches: whatever fails in a wave, nothing that
-should follow it has overtaken it. Polls are further apart than an outbox lingers, so there is nearly always one wave.
+bundles concatenate. Records of batches that came together hold different series, so their order among themselves means
+nothing; the first of them says so in its head. Others must be written in turn where they have the same key. A bundle is
+therefore sent in *waves*, in which no key comes from two of these groups: whatever fails in a wave, nothing that should
+follow it has overtaken it. Polls are further apart than an outbox lingers, so there is nearly always one wave.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from ebbtide import AttributeValue, Payload, Resource
 
-_HEAD = struct.Struct("<?4I")  # first of its batch; points, samples, bytes of the key, bytes of the value
+_HEAD = struct.Struct("<?4I")  # first of its group; points, samples, bytes of the key, bytes of the value
 
 SEPARATOR = b"\x1f"
 """Stands between the parts of a key: ASCII's unit separator."""
@@ -24,11 +24,14 @@ AROUND = 256
 
 
 class Record(NamedTuple):
-    """One record: ``points`` that stand for ``samples`` of one resource. ``batch`` numbers the batches of a bundle."""
+    """One record: ``points`` that stand for ``samples`` of one resource. ``group`` numbers those of a bundle.
 
-    batch: int
+    The value is a part of its bundle, not a copy: ``bytes(value)`` is one.
+    """
+
+    group: int
     key: bytes
-    value: bytes
+    value: bytes | memoryview
     points: int
     samples: int
 
@@ -39,29 +42,34 @@ class Record(NamedTuple):
 
 
 def head_of(key: bytes, points: int, samples: int, size: int, *, first: bool) -> bytes:
-    """Return what stands before a value of ``size`` bytes; ``first``: its record is the first of a batch."""
+    """Return what stands before a value of ``size`` bytes; ``first``: its record is the first of a group."""
     return _HEAD.pack(first, points, samples, len(key), size) + key
 
 
-def bundle(records: Iterable[Record]) -> bytes:
-    """Frame records one behind the other."""
-    pieces: list[bytes] = []
-    last = None
-    for batch, key, value, points, samples in records:
-        pieces += (head_of(key, points, samples, len(value), first=batch != last), value)
-        last = batch
+def not_first(head: bytes | memoryview) -> bytes:
+    """Return the head of a record that belongs to what stands before it."""
+    return b"\0" + bytes(head[1:])
+
+
+def bundle(records: Iterable[Record], *, first: bool = True) -> bytes:
+    """Frame records one behind the other; not ``first``: the first of them belongs to what stands before the bundle."""
+    pieces: list[bytes | memoryview] = []
+    last = None if first else next(iter(records)).group
+    for group, key, value, points, samples in records:
+        pieces += (head_of(key, points, samples, len(value), first=group != last), value)
+        last = group
     return b"".join(pieces)
 
 
 def records_of(body: bytes) -> Iterator[Record]:
     """Yield the records of a bundle, in order."""
-    at = batch = 0
+    view, at, group = memoryview(body), 0, 0
     while at < len(body):
         first, points, samples, key_size, value_size = _HEAD.unpack_from(body, at)
-        batch += first
+        group += first
         value_at = at + _HEAD.size + key_size
         at = value_at + value_size
-        yield Record(batch, body[value_at - key_size : value_at], body[value_at:at], points, samples)
+        yield Record(group, body[value_at - key_size : value_at], view[value_at:at], points, samples)
 
 
 def first_value(body: bytes) -> bytes:
@@ -70,10 +78,10 @@ def first_value(body: bytes) -> bytes:
     return body[_HEAD.size + key_size :][:1]
 
 
-def payload_of(records: list[Record]) -> Payload:
-    """Return records as one payload."""
+def payload_of(records: list[Record], *, first: bool = True) -> Payload:
+    """Return records as one payload; ``first`` as in ``bundle``."""
     points, samples = sum(record.points for record in records), sum(record.samples for record in records)
-    return Payload(b"", bundle(records), points, samples)
+    return Payload(b"", bundle(records, first=first), points, samples)
 
 
 def room_for_value(record: Record, max_bytes: int) -> int:
@@ -97,13 +105,13 @@ def runs(records: Iterable[Record], max_bytes: int) -> Iterator[list[Record]]:
 
 
 def waves(records: Iterable[Record]) -> Iterator[list[Record]]:
-    """Deal records out, in order, so that no key of a wave comes from two batches."""
+    """Deal records out, in order, so that no key of a wave comes from two groups."""
     wave: list[Record] = []
-    batch_of: dict[bytes, int] = {}
+    group_of: dict[bytes, int] = {}
     for record in records:
-        if batch_of.setdefault(record.key, record.batch) != record.batch:
+        if group_of.setdefault(record.key, record.group) != record.group:
             yield wave
-            wave, batch_of = [], {record.key: record.batch}
+            wave, group_of = [], {record.key: record.group}
         wave.append(record)
     if wave:
         yield wave

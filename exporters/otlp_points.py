@@ -2,7 +2,8 @@
 
 Rules: OpenTelemetry specification, "Prometheus and OpenMetrics Compatibility". A counter is a monotonic cumulative Sum,
 info and stateset a non-monotonic one, gauge and unknown a Gauge; ``x_bucket``, ``x_sum`` and ``x_count`` of one label set
-are one Histogram x (without its count there is none), quantiles one Summary x. Other names are not changed.
+are one Histogram x (without its count there is none), quantiles one Summary x. Other names are not changed. Native
+histograms are whole points in ``Batch.extras``: their rows, which bear the family's own name, are in no point here.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ DATA_OF_KIND = {
     "histogram": "histogram",
     "summary": "summary",
 }
-_ATTRIBUTES_FIELD = {"gauge": 7, "sum": 7, "histogram": 9, "summary": 7}  # in the point's message
+# in the point's message
+_ATTRIBUTES_FIELD = {"gauge": 7, "sum": 7, "histogram": 9, "summary": 7, "exponential_histogram": 1}
 _COMPOUND = frozenset(("histogram", "summary"))
 
 _ATTRIBUTES = {number: Owner.of("otlp attributes", number) for number in set(_ATTRIBUTES_FIELD.values())}
@@ -51,7 +53,7 @@ class Point:
 
 @dataclass(slots=True)
 class Metric:
-    """A metric to be; ``data`` is its oneof in metrics.proto: gauge, sum, histogram, summary."""
+    """A metric to be; ``data`` is its oneof in metrics.proto: gauge, sum, histogram, exponential_histogram, summary."""
 
     name: str
     data: str
@@ -70,6 +72,16 @@ def group(table: Iterable[Series]) -> dict[Resource, Scopes]:
     return grouping.finish()
 
 
+def is_native(series: Series) -> bool:
+    """Whether the series is one of native histograms: one histogram in each point, under the family's own name."""
+    return series.family.kind == "histogram" and series.name == series.family.name
+
+
+def attributes_of(series: Series, data: str) -> bytes:
+    """Return the encoded attributes of a point of the series, in a metric of these data."""
+    return _attributes(series, data, {})
+
+
 class _Grouping:
     def __init__(self) -> None:
         self._metrics: dict[tuple[object, ...], Metric] = {}
@@ -85,7 +97,7 @@ class _Grouping:
             self._add_part(row, series, data)
         else:
             metric = self._metric(series, series.name, data)
-            metric.points.append(Point(self._attributes(series, data), row))
+            metric.points.append(Point(_attributes(series, data, self._encoded), row))
 
     def _add_part(self, row: int, series: Series, data: str) -> None:
         part = part_of(series)
@@ -98,7 +110,7 @@ class _Grouping:
             self._metric(series, part.name, data).points.append(point)
         if part.role == "count":
             point.row = row
-            point.attributes = self._attributes(series, data)
+            point.attributes = _attributes(series, data, self._encoded)
         elif part.role == "sum":
             point.sum_row = row
         elif part.number in point.parts or (part.role == "bucket" and part.number == math.inf):
@@ -114,21 +126,6 @@ class _Grouping:
             self._places.append((series.resource, series.scope, metric))
         return metric
 
-    def _attributes(self, series: Series, data: str) -> bytes:
-        number = _ATTRIBUTES_FIELD[data]
-        if series.own:  # an `le` on what is no histogram: nobody shares these
-            return self._encode(series.flat, number)
-        return series.base.derive(_ATTRIBUTES[number], lambda base: self._encode(base.flat, number))
-
-    def _encode(self, flat: tuple[str, ...], number: int) -> bytes:
-        encoded = self._encoded
-        out = []
-        for pair in pairs(flat):
-            if pair not in encoded:
-                encoded[pair] = key_value(*pair)
-            out.append(length_delimited(number, encoded[pair]))
-        return b"".join(out)
-
     def finish(self) -> dict[Resource, Scopes]:
         resources: dict[Resource, Scopes] = {}
         for resource, scope, metric in self._places:
@@ -136,3 +133,19 @@ class _Grouping:
             if metric.points:
                 resources.setdefault(resource, {}).setdefault(scope, []).append(metric)
         return resources
+
+
+def _attributes(series: Series, data: str, encoded: dict[tuple[str, str], bytes]) -> bytes:
+    number = _ATTRIBUTES_FIELD[data]
+    if series.own:  # an `le` on what is no histogram: nobody shares these
+        return _encode(series.flat, number, encoded)
+    return series.base.derive(_ATTRIBUTES[number], lambda base: _encode(base.flat, number, encoded))
+
+
+def _encode(flat: tuple[str, ...], number: int, encoded: dict[tuple[str, str], bytes]) -> bytes:
+    out = []
+    for pair in pairs(flat):
+        if pair not in encoded:
+            encoded[pair] = key_value(*pair)
+        out.append(length_delimited(number, encoded[pair]))
+    return b"".join(out)

@@ -4,7 +4,8 @@ Strategy. In Number, Histogram and Summary points every time, value, sum, count 
 (metrics.proto: fixed64, double, packed), and ``flags`` is written as two bytes always. So for a given table all bytes but
 those are constant, and so are the holes' offsets: the ``Template`` is worked out once per table and remembered on it;
 filling it is a handful of numpy assignments through a view of the buffer as unaligned 8-byte words. Rows are grouped into
-points here: ``_bucket``, ``_sum`` and ``_count`` become one Histogram, quantiles one Summary.
+points here: ``_bucket``, ``_sum`` and ``_count`` become one Histogram, quantiles one Summary. What has no fixed size, the
+extras of some rows, is put in afterwards (``otlp_extras``).
 
 Serialized requests concatenate, and a template is a concatenation of ResourceMetrics, its *segments*, one after the other:
 each is a request of its own. A ``Division`` bounds how large they are. What a batch was filled into is remembered on the
@@ -34,6 +35,7 @@ Words = npt.NDArray[np.uint64]
 Index = npt.NDArray[np.intp]
 
 _TEMPLATE = Owner.of("otlp template")
+_EXTENDED = Owner.of("otlp request with extras")
 _MAX_COUNT = 2.0**64 - 2048  # the largest double that is a uint64: what counts more is no count
 
 
@@ -59,13 +61,26 @@ def encode(batch: Batch, division: Division | None = None) -> Encoded:
     """Encode a batch, by the template of its table."""
     template = template_of(batch.table, division)
     unfit = template.unfit_rows(batch)
-    if not len(unfit):
-        body = batch.derive(template, template.fill)
-        return Encoded(body, template.segments, template.points, template.samples, template.incomplete)
-    fit = np.ones(len(batch), np.bool_)
-    fit[unfit] = False
-    rest = encode(batch.take(np.flatnonzero(fit)), division)
-    return replace(rest, incomplete=rest.incomplete + len(unfit))
+    if len(unfit):
+        fit = np.ones(len(batch), np.bool_)
+        fit[unfit] = False
+        rest = encode(batch.take(np.flatnonzero(fit)), division)
+        return replace(rest, incomplete=rest.incomplete + len(unfit))
+    body = batch.derive(template, template.fill)
+    encoded = Encoded(body, template.segments, template.points, template.samples, template.incomplete)
+    if batch.extras is None and (batch.stale is None or not template.incomplete):
+        return encoded
+    owner = _EXTENDED if division is None else division.owner
+    return batch.derive(owner, lambda batch: _extended(batch, template.form, encoded, division))
+
+
+def _extended(batch: Batch, form: Form, encoded: Encoded, division: Division | None) -> Encoded:
+    """Add what has no fixed size: exemplars, native histograms, and the ends of streams of them."""
+    from exporters.otlp_extras import extend  # here, as few pages have any
+
+    body, segments, natives = extend(batch, form, encoded.body, None if division is None else division.room)
+    samples, incomplete = encoded.samples + natives, encoded.incomplete - natives
+    return Encoded(body, segments, encoded.points + natives, samples, incomplete)
 
 
 def template_of(table: SeriesTable, division: Division | None = None) -> Template:
@@ -86,7 +101,7 @@ class Template:
     """The bytes of the request of a table of ``rows`` rows, where its holes are, and what they hold."""
 
     def __init__(self, form: Form, rows: int):
-        self._form = form
+        self.form = form
         self.segments = form.segments
         self.points = form.points
         self.samples = form.samples
@@ -94,12 +109,12 @@ class Template:
 
     def fill(self, batch: Batch) -> bytes:
         """Return the request of a batch over the table that this template was made of."""
-        body = bytearray(self._form.body)
+        body = bytearray(self.form.body)
         if not body:
             return b""
         words: Words = np.ndarray(shape=(len(body) - 7,), dtype="<u8", buffer=body, strides=(1,))
         starts, times, values = batch.starts.view(np.uint64), batch.times.view(np.uint64), batch.values.view(np.uint64)
-        for shape in self._form.shapes:
+        for shape in self.form.shapes:
             words[shape.tails + START] = starts[shape.rows]
             words[shape.tails + TIME] = times[shape.rows]
             if shape.data == "number":
@@ -113,7 +128,7 @@ class Template:
     def unfit_rows(self, batch: Batch) -> Index:
         """Return the rows of histograms and summaries whose counts are no counts (NaN, infinite, above 64 bits) in this batch."""
         unfit = []
-        for shape in self._form.shapes:
+        for shape in self.form.shapes:
             if shape.data == "number":
                 continue
             counted = _countable(batch.values[shape.rows])
@@ -134,7 +149,7 @@ def _form(table: SeriesTable, division: Division | None = None) -> Form:
     """Lay out the points of a table; those of a table that was taken from another are taken from its form."""
     if table.origin is not None:
         whole, rows = table.origin
-        taken = take(template_of(whole, division)._form, rows)
+        taken = take(template_of(whole, division).form, rows)
         if taken is not None:
             return taken
     form = write(group(table), len(table))

@@ -13,6 +13,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from importlib.metadata import version
 
 import numpy as np
@@ -26,9 +27,9 @@ Index = npt.NDArray[np.intp]
 
 _CUMULATIVE = b"\x10\x02"  # aggregation_temporality = 2 in Sum and Histogram
 _MONOTONIC = b"\x18\x01"  # is_monotonic = true in Sum
-_DATA_FIELD = {"gauge": 5, "sum": 7, "histogram": 9, "summary": 11}  # in Metric
+_DATA_FIELD = {"gauge": 5, "sum": 7, "histogram": 9, "exponential_histogram": 10, "summary": 11}  # in Metric
 
-_MOST_FRAMING = 6  # bytes of a message's tag and length at most: field numbers are below 16, lengths below 2**35
+MOST_FRAMING = 6  # bytes of a message's tag and length at most: field numbers are below 16, lengths below 2**35
 
 _HOLE = bytes(8)
 # start, time and value of a NumberDataPoint, then its flags; each hole lies one byte behind its tag.
@@ -69,7 +70,7 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
-class _MetricFrame:
+class MetricFrame:
     """What stands around the points ``first:last`` of a metric."""
 
     head: bytes
@@ -85,14 +86,15 @@ class _Frame:
 
     resource: Resource
     head: bytes
-    scopes: list[tuple[bytes, bytes, list[_MetricFrame]]]  # before the metrics, behind them
+    scopes: list[tuple[bytes, bytes, list[MetricFrame]]]  # before the metrics, behind them
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The bytes of a table's request. ``point_of`` row -> its point, -1 where it has none; ``ends`` of the points.
+    """The bytes of a table's request. ``point_of`` row -> its point, -1 where it has none.
 
-    ``frames`` are empty in a form that was taken from another: nothing is taken from it in turn.
+    ``starts`` and ``ends`` say by a point's number where it lies. In a form that was taken from another, points keep their
+    numbers, ``frames`` are empty and nothing is taken from it in turn.
     """
 
     body: bytes
@@ -102,11 +104,7 @@ class Form:
     starts: Index
     ends: Index
     point_of: Index
-
-    @property
-    def points(self) -> int:
-        """How many points there are."""
-        return len(self.starts)
+    points: int  # how many there are
 
     @property
     def samples(self) -> int:
@@ -134,13 +132,13 @@ def write(groups: dict[Resource, Scopes], rows: int) -> Form:
                     head = tag(1) + varint(len(point.attributes) + len(tail)) + point.attributes
                     tails.append(len(head))
                     pieces.append(head + tail)
-                inside.append(_metric_frame(metric, first, len(pieces)))
-            framed.append((_scope_head(scope), string_field(3, scope.schema_url), inside))
-        frames.append(_Frame(resource, _resource_head(resource), framed))
+                inside.append(metric_frame(metric, first, len(pieces)))
+            framed.append((scope_head(scope), string_field(3, scope.schema_url), inside))
+        frames.append(_Frame(resource, resource_head(resource), framed))
     ends = np.cumsum([len(piece) for piece in pieces], dtype=np.intp)
     starts = ends - np.array([len(piece) for piece in pieces], np.intp)
     shapes = [_shape(data, points) for (data, _, _), points in layouts.items()]
-    loose = Form(b"".join(pieces), [], shapes, frames, starts, ends, point_of)
+    loose = Form(b"".join(pieces), [], shapes, frames, starts, ends, point_of, len(pieces))
     return _assemble(loose, np.ones(len(pieces), np.bool_), point_of, np.array(tails, np.intp))
 
 
@@ -181,17 +179,17 @@ def _divided(form: Form, frame: _Frame, segment: Segment, room: int) -> list[_Fr
     """Deal out the points of a frame, in order, to frames of at most ``room`` bytes."""
     if segment.end - segment.start <= room:
         return [frame]
-    empty = room - len(frame.head) - _MOST_FRAMING
+    empty = room - len(frame.head) - MOST_FRAMING
     parts: list[_Frame] = []
-    scopes: list[tuple[bytes, bytes, list[_MetricFrame]]] = []
+    scopes: list[tuple[bytes, bytes, list[MetricFrame]]] = []
     left = empty
     for first, last, metrics in frame.scopes:
         opened = False
         for metric in metrics:
-            around = len(metric.head) + len(metric.after) + 2 * _MOST_FRAMING
+            around = len(metric.head) + len(metric.after) + 2 * MOST_FRAMING
             begin = metric.first
             while begin < metric.last:
-                above = around if opened else around + len(first) + len(last) + _MOST_FRAMING
+                above = around if opened else around + len(first) + len(last) + MOST_FRAMING
                 reach = int(form.starts[begin]) + left - above
                 end = min(int(np.searchsorted(form.ends, reach, "right")), metric.last)
                 if end <= begin and scopes:
@@ -262,7 +260,7 @@ def _assemble(form: Form, kept: Bools, point_of: Index, within: Index | None = N
         tail = within[shape.points] if within is not None else shape.tails - form.starts[shape.points]
         shapes.append(replace(shape, tails=starts[shape.points] + tail))
     frames = form.frames if kept.all() else []
-    return Form(b"".join(out.pieces), segments, shapes, frames, starts[kept], (starts + sizes)[kept], point_of)
+    return Form(b"".join(out.pieces), segments, shapes, frames, starts, starts + sizes, point_of, int(count[-1]))
 
 
 class _Out:
@@ -276,7 +274,7 @@ class _Out:
         self.pieces += pieces
         self.size += sum(map(len, pieces))
 
-    def open_metric(self, metric: _MetricFrame, points_size: int) -> None:
+    def open_metric(self, metric: MetricFrame, points_size: int) -> None:
         data_size = points_size + len(metric.after)
         size = len(metric.head) + _framed(metric.data_field, data_size)
         self.write(tag(2), varint(size), metric.head, tag(metric.data_field), varint(data_size))
@@ -288,12 +286,12 @@ class _Out:
             self.write(form.body[form.starts[begin] : form.ends[end - 1]])
 
 
-def _open_resource(out: _Out, head: bytes, scopes: list[tuple[bytes, bytes, list[_MetricFrame]]], total: Index) -> None:
+def _open_resource(out: _Out, head: bytes, scopes: list[tuple[bytes, bytes, list[MetricFrame]]], total: Index) -> None:
     size = len(head) + sum(_framed(2, _scope_size(first, last, metrics, total)) for first, last, metrics in scopes)
     out.write(tag(1), varint(size), head)
 
 
-def _scope_size(first: bytes, last: bytes, metrics: list[_MetricFrame], total: Index) -> int:
+def _scope_size(first: bytes, last: bytes, metrics: list[MetricFrame], total: Index) -> int:
     size = len(first) + len(last)
     for metric in metrics:
         data_size = int(total[metric.last] - total[metric.first]) + len(metric.after)
@@ -306,26 +304,35 @@ def _framed(field: int, size: int) -> int:
     return len(tag(field)) + len(varint(size)) + size
 
 
-def _resource_head(resource: Resource) -> bytes:
+def resource_head(resource: Resource) -> bytes:
+    """Encode what stands before a resource's metrics."""
     attributes = b"".join(length_delimited(1, key_value(*pair)) for pair in resource.attributes)
     return length_delimited(1, attributes) if attributes else b""
 
 
-def _scope_head(scope: Scope) -> bytes:
-    name, release = (scope.name, scope.version) if scope is not AGENT_SCOPE else ("ebbtide", version("ebbtide"))
+@cache
+def _release() -> str:
+    """Return this agent's version; finding it out opens files."""
+    return version("ebbtide")
+
+
+def scope_head(scope: Scope) -> bytes:
+    """Encode what stands before a scope's metrics; behind them follows its schema URL, field 3."""
+    name, release = (scope.name, scope.version) if scope is not AGENT_SCOPE else ("ebbtide", _release())
     attributes = b"".join(length_delimited(3, key_value(*pair)) for pair in scope.attributes)
     return length_delimited(1, string_field(1, name) + string_field(2, release) + attributes)
 
 
-def _metric_frame(metric: Metric, first: int, last: int) -> _MetricFrame:
+def metric_frame(metric: Metric, first: int, last: int) -> MetricFrame:
+    """Return what stands around the points ``first:last`` of a metric."""
     family = metric.family
     head = string_field(1, metric.name) + string_field(2, family.help) + string_field(3, family.unit)
     head += length_delimited(12, key_value("prometheus.type", family.kind))
     if metric.data == "sum":
         after = _CUMULATIVE + (_MONOTONIC if family.kind == "counter" else b"")
     else:
-        after = _CUMULATIVE if metric.data == "histogram" else b""
-    return _MetricFrame(head, _DATA_FIELD[metric.data], after, first, last)
+        after = _CUMULATIVE if metric.data.endswith("histogram") else b""
+    return MetricFrame(head, _DATA_FIELD[metric.data], after, first, last)
 
 
 def _layout(data: str, point: Point) -> tuple[str, int, bool]:

@@ -12,17 +12,25 @@ Piece = tuple[bytes, int, int]  # body, points, samples
 def payloads(whole: Payload, pieces: Sequence[Piece]) -> list[Payload]:
     """Return the pieces as payloads: their points and samples add up to the whole's.
 
-    Where they differ from what is counted in the message (a histogram scraped without its +Inf bucket, say), the
-    difference is spread over the pieces in proportion.
+    Where they differ from what is counted in the message (a histogram scraped without its +Inf bucket, or a native one
+    with bounds of its own, which was one sample), the difference is spread over the pieces in proportion. No piece has
+    fewer samples than points, if the whole has not.
     """
     points = shares([piece[1] for piece in pieces], whole.points)
-    samples = shares([piece[2] for piece in pieces], whole.samples)
-    return [Payload(whole.key, body, p, s) for (body, _, _), p, s in zip(pieces, points, samples, strict=True)]
+    least = points if whole.samples >= whole.points else [0] * len(points)
+    weights = [max(piece[2] - one, 0) for piece, one in zip(pieces, least, strict=True)]
+    more = shares(weights, whole.samples - sum(least))
+    return [
+        Payload(whole.key, piece[0], count, one + other)
+        for piece, count, one, other in zip(pieces, points, least, more, strict=True)
+    ]
 
 
 def shares(weights: list[int], total: int) -> list[int]:
-    """Deal out ``total`` by weight, in whole numbers that add up; the weights themselves where they do."""
-    whole = sum(weights) or 1
+    """Deal out ``total`` by weight, or evenly where there is none, in whole numbers that add up; the weights where they do."""
+    if not any(weights):
+        weights = [1] * len(weights)
+    whole = sum(weights)
     dealt_out, reached, dealt = [], 0, 0
     for weight in weights:
         reached += weight

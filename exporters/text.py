@@ -10,6 +10,7 @@ In a pipe nothing is shortened, so that grep finds everything.
     ─── web · emojivoto · web-5f8d7 · 10.42.0.6:4191  2026-11-23 06:41:12.250 deployment=web
     request_total         1234     ctr   direction=inbound tls=true
     response_latency_ms   n=40 ms  hist  ▁▃█▅▁ mean=20.3 p50≈14 p99≈48  direction=inbound
+    native_seconds        n=9 s    hist  ▄█ mean=0.71 p50≈0.66 p99≈1.9  direction=inbound  sum=6.4 (0.5,1]:6 (1,2]:3
 """
 
 from __future__ import annotations
@@ -24,14 +25,18 @@ from typing import Any
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
+from exporters.text_cells import cells_of, estimate
+
 BARS = "▁▂▃▄▅▆▇█"
 MAX_BARS = 12  # cells of a sparkline; more buckets share cells
+MAX_CELLS = 12  # buckets of an exponential histogram that are told; more are merged
 NAME_WIDTH = 80  # of the name's column where nothing is cut; a longer name pushes its own line only
 NAME_SHARE = 0.4  # of a terminal's width, which the name's column may take
 VALUE_WIDTH = 20
 UNIT_WIDTH = 8
 CAPS = (40, 32, 26, 20, 16, 12)  # lengths tried for attribute values, that all may fit
 LONG_VALUE = 26  # length of attribute values where they cannot all fit
+RANKS = (0.5, 0.99)  # quantiles that are estimated
 NO_RECORDED_VALUE = 1  # bit 0 of flags
 RULE = "─── "
 NO_RESOURCE = "no resource"
@@ -75,6 +80,7 @@ class _Line:
     detail: str  # what a histogram or summary says beside its count
     attributes: list[tuple[str, str]]
     ended: bool
+    rest: str  # what comes last, where there is room
 
 
 @dataclass(slots=True)
@@ -144,6 +150,10 @@ def _line(line: _Line, widths: _Widths, style: Style) -> str:
     attributes = _attributes(line.attributes, _left(style, used))
     if attributes:
         columns.append((attributes, "2"))
+        used += len(attributes) + 1
+    room = _left(style, used + 1)
+    if line.rest and (room is None or room > 1):
+        columns.append((" " * bool(attributes) + _cut(line.rest, room), "33"))
     columns[-1] = columns[-1][0].rstrip(), columns[-1][1]
     return " ".join(style.paint(code, text) if code else text for text, code in columns) + "\n"
 
@@ -216,6 +226,7 @@ def _read(metric: Any, point: Any) -> _Line:
     ended = bool(point.flags & NO_RECORDED_VALUE)
     shape = metric.WhichOneof("data")
     value, detail = ("ended", "") if ended else _VALUES[shape](point)
+    rest = _buckets(point) if shape == "exponential_histogram" and not ended else ""
     return _Line(
         time=_moment(point.time_unix_nano)[11:],
         name=printable(metric.name),
@@ -225,6 +236,7 @@ def _read(metric: Any, point: Any) -> _Line:
         detail=detail,
         attributes=[(printable(a.key), printable(_plain(a.value))) for a in point.attributes],
         ended=ended,
+        rest=rest,
     )
 
 
@@ -251,7 +263,23 @@ def _histogram(point: Any) -> tuple[str, str]:
 
 def _exponential(point: Any) -> tuple[str, str]:
     counts = [*reversed(point.negative.bucket_counts), point.zero_count, *point.positive.bucket_counts]
-    return f"n={point.count}", " ".join((sparkline(counts), *_mean(point))).strip()
+    cells = cells_of(point)
+    ranks = ((rank, estimate(rank, cells)) for rank in RANKS)
+    percentiles = (f"p{rank * 100:g}≈{_rounded(value)}" for rank, value in ranks if value is not None)
+    return f"n={point.count}", " ".join((sparkline(counts), *_mean(point), *percentiles)).strip()
+
+
+def _buckets(point: Any) -> str:
+    """The sum, and buckets by their bounds as Prometheus writes them."""
+    told = [f"sum={show_number(point.sum)}"] if point.HasField("sum") else []
+    for lower, upper, count in cells_of(point, MAX_CELLS):
+        first, last = "[" if lower < 0 or lower == upper else "(", "]" if upper > 0 or lower == upper else ")"
+        told.append(f"{first}{_bound(lower)},{_bound(upper)}{last}:{count}")
+    return " ".join(told)
+
+
+def _bound(value: float) -> str:
+    return show_number(value) if value.is_integer() else _rounded(value)
 
 
 def _mean(point: Any) -> Iterator[str]:
@@ -260,10 +288,10 @@ def _mean(point: Any) -> Iterator[str]:
 
 
 def _percentiles(bounds: list[float], counts: list[int]) -> Iterator[str]:
-    for rank in (0.5, 0.99):
-        estimate = quantile(rank, bounds, counts)
-        if estimate is not None:
-            yield f"p{rank * 100:g}{estimate}"
+    for rank in RANKS:
+        found = quantile(rank, bounds, counts)
+        if found is not None:
+            yield f"p{rank * 100:g}{found}"
 
 
 def _summary(point: Any) -> tuple[str, str]:

@@ -158,8 +158,10 @@ class Scrape:
         return self._booked(batches, ended)
 
     def _booked(self, batches: Iterator[Batch], ended: list[Batch]) -> Iterator[Batch]:
+        together = object()
         for batch in batches:
             self.counts.samples += len(batch)
+            batch.together = together
             yield batch
         for batch in ended:
             self.counts.added["stale"] += len(batch)

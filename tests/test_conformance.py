@@ -44,11 +44,11 @@ def points_of_json(body: bytes) -> list[object]:
 
 def points_of_records(body: bytes) -> list[object]:
     """The points of a bundle of records for Kafka, each beside its record's key."""
-    return [(record.key, point) for record in records_of(body) for point in points(record.value)]
+    return [(record.key, point) for record in records_of(body) for point in points(bytes(record.value))]
 
 
 def points_of_json_records(body: bytes) -> list[object]:
-    return [(record.key, point) for record in records_of(body) for point in points_of_json(record.value)]
+    return [(record.key, point) for record in records_of(body) for point in points_of_json(bytes(record.value))]
 
 
 # -- peers -----------------------------------------------------------------------------------------------------------

@@ -5,11 +5,14 @@ They need no library to make them up, and are the same at every run, so that a f
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from agent.batch import STALE_NAN, Batch, Row
-from agent.identity import AttributeValue, Family, Kind, Resource, Scope, Target
-from agent.series import Series, SeriesTable
+from agent.identity import AttributeValue, Family, Kind, Resource, Scope, Target, flatten
+from agent.native import CUSTOM_BUCKETS, Exemplar, Extra, NativeHistogram
+from agent.series import Series
 
 TIME = 1_763_879_000_123_000_000
 """Wall time of most points, in ns."""
@@ -125,12 +128,38 @@ def _resources() -> Batch:
     return Batch.of(Row(one, 1.0, TIME, 0, False) for one in series)
 
 
-class _Extra:
-    """Stands for a native histogram; a plugin passes it on as it is."""
-
-
 def _native() -> Batch:
-    """Rows that carry an object in ``extras``, beside rows that do not."""
-    table = SeriesTable(Series.of("h", {"n": str(number)}, Family("h", "histogram")) for number in range(4))
-    columns = np.array([1.0, 2.0, 3.0, 4.0]), np.full(4, TIME, np.int64), np.full(4, START, np.int64)
-    return Batch(table, *columns, extras={1: _Extra(), 3: _Extra()})
+    """Native histograms of every sort and exemplars, beside rows that have neither."""
+    family, gauge, counter = (
+        Family("native", "histogram", "s"),
+        Family("moving", "gaugehistogram"),
+        Family("c", "counter"),
+    )
+    exemplars = (
+        _example(trace_id="0af7651916cd43dd8448eb211c80319c", span_id="b7ad6b7169203331"),
+        _example(0, trace_id="x"),
+    )
+    of = NativeHistogram.of
+    natives = [
+        of(count=9.0, sum=18.4, schema=3, zero_threshold=1e-3, zero_count=2.0, positive={-3: 1.0, 4: 4.0}, negative={1: 2.0}),
+        of(count=6.0, sum=np.nan, schema=CUSTOM_BUCKETS, positive={0: 1.0, 2: 5.0}, custom_bounds=(0.1, 1.0)),
+        of(count=3.0, sum=np.inf, schema=8, positive={-274_944: 1.0, 262_145: 2.0}),
+        of(count=0.75, sum=1.5, schema=0, positive={1: 0.75}),
+        of(count=0.0, sum=0.0, schema=-4),
+    ]  # fmt: skip
+    rows = [_row("native", one.count, family, n=str(number)) for number, one in enumerate(natives)]
+    rows = [replace(row, extra=Extra(one, exemplars)) for row, one in zip(rows, natives, strict=True)]
+    moving = of(count=2.0, sum=3.0, schema=1, positive={1: 2.0}, is_gauge=True)
+    rows += [replace(_row("moving", 2.0, gauge), extra=Extra(moving)), _end("native", family, n="gone")]
+    rows += [_row("native", 1.0, family, n="nothing there"), _row("c", 5.0, counter, n="no exemplar")]
+    rows += [replace(_row("c", 5.0, counter), extra=Extra(exemplars=exemplars))]
+    classic = Family("h", "histogram")
+    rows += [_row("h_bucket", n, classic, le=le) for le, n in (("1", 2.0), ("+Inf", 3.0))] + [
+        _row("h_count", 3.0, classic)
+    ]
+    rows[-3:-1] = [replace(row, extra=Extra(exemplars=exemplars)) for row in rows[-3:-1]]
+    return Batch.of(rows)
+
+
+def _example(time: int = TIME, /, **labels: str) -> Exemplar:
+    return Exemplar(flatten({**labels, "user": "ü"}), 0.3, time)

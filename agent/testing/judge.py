@@ -8,6 +8,7 @@ sharing nothing with the encoders that it judges. ``comparable`` makes two reque
 from __future__ import annotations
 
 import math
+import string
 from collections.abc import Iterable
 from importlib.metadata import version
 from typing import Any
@@ -17,8 +18,11 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from agent.batch import Batch, Row
 from agent.identity import AGENT_SCOPE, AttributeValue
+from agent.native import Buckets, NativeHistogram
 
 _CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
+_CUSTOM, _COARSEST, _FINEST, _KNOWN = -53, -4, 8, 52  # schemas of native histograms
+_ALL = "all"  # in order, beside the roles
 _SUFFIXES = ("_bucket", "_sum", "_count")
 
 
@@ -29,10 +33,14 @@ def reference_request(batch: Batch, scope_name: str = "ebbtide", scope_version: 
     key: tuple[object, ...]
     for row in batch.rows():
         kind = row.series.family.kind
-        if kind in ("histogram", "summary"):
+        if kind == "histogram" and row.series.name == row.series.family.name:
+            builder.native(row)
+        elif kind in ("histogram", "summary"):
             name, role, labels = _part(row, kind)
             key = (name, labels, row.series.family.identity, id(row.series.resource), id(row.series.scope))
-            groups.setdefault(key, {}).setdefault(role, []).append(row)
+            parts = groups.setdefault(key, {})
+            parts.setdefault(role, []).append(row)
+            parts.setdefault(_ALL, []).append(row)
         elif kind != "gaugehistogram":
             builder.number(row)
     for key, parts in groups.items():
@@ -69,6 +77,8 @@ def _numbers(point: Any, kind: str) -> Iterable[object]:
     """The numbers of a point; NaN as a word, so that it equals itself."""
     if point.flags & 1:
         return
+    if kind != "summary":
+        yield tuple(_exemplar_key(exemplar) for exemplar in point.exemplars)
     if kind in ("gauge", "sum"):
         yield point.WhichOneof("value")
         yield _word(point.as_double)
@@ -77,9 +87,17 @@ def _numbers(point: Any, kind: str) -> Iterable[object]:
     yield _word(point.sum) if kind == "summary" or point.HasField("sum") else None
     if kind == "summary":
         yield tuple(sorted((q.quantile, _word(q.value)) for q in point.quantile_values))
+    elif kind == "exponential_histogram":
+        yield point.scale, point.zero_count, point.zero_threshold
+        yield tuple((side.offset, *side.bucket_counts) for side in (point.positive, point.negative))
     else:
         yield tuple(point.explicit_bounds)
         yield tuple(point.bucket_counts)
+
+
+def _exemplar_key(exemplar: Any) -> tuple[object, ...]:
+    ids = exemplar.trace_id, exemplar.span_id
+    return *ids, exemplar.time_unix_nano, _word(exemplar.as_double), _attributes_key(exemplar.filtered_attributes)
 
 
 def _word(number: float) -> float | str:
@@ -138,6 +156,23 @@ class _Builder:
             point = metric.gauge.data_points.add()
         point.as_double = row.value
         self._common(point, row)
+        _add_exemplars(point, [row])
+
+    def native(self, row: Row) -> None:
+        """Add an ExponentialHistogram point, or a Histogram point of one with custom bounds."""
+        native = None if row.extra is None else row.extra.native
+        if (native is None or not _sayable(native)) and not row.stale:
+            return
+        if native is not None and native.schema == _CUSTOM:
+            data = self._metric(row, row.series.name, "histogram").histogram
+        else:
+            data = self._metric(row, row.series.name, "exponential_histogram").exponential_histogram
+        data.aggregation_temporality = _CUMULATIVE
+        point = data.data_points.add()
+        if native is not None and not row.stale:
+            (_fill_custom if native.schema == _CUSTOM else _fill_exponential)(point, native)
+            _add_exemplars(point, [row])
+        self._common(point, row)
 
     def compound(self, name: str, parts: dict[str, list[Row]]) -> None:
         """Add a Histogram or Summary point, where its counts are numbers."""
@@ -151,6 +186,7 @@ class _Builder:
             metric.histogram.aggregation_temporality = _CUMULATIVE
             point = metric.histogram.data_points.add()
             self._histogram(point, count, parts)
+            _add_exemplars(point, parts[_ALL])
         else:
             point = metric.summary.data_points.add()
             self._summary(point, count, parts)
@@ -194,9 +230,9 @@ class _Builder:
         for name in sorted(labels):
             point.attributes.add(key=name).value.string_value = labels[name]
 
-    def _metric(self, row: Row, name: str) -> Any:
+    def _metric(self, row: Row, name: str, data: str = "") -> Any:
         series = row.series
-        key = (name, series.family.identity, id(series.resource), id(series.scope))
+        key = (name, data, series.family.identity, id(series.resource), id(series.scope))
         metric = self._metrics.get(key)
         if metric is None:
             metric = self._metrics[key] = self._scope(row).metrics.add(
@@ -232,3 +268,65 @@ def _add_attributes(into: Any, attributes: Iterable[tuple[str, AttributeValue]])
             message.double_value = value
         else:
             message.string_value = value
+
+
+def _sayable(native: NativeHistogram) -> bool:
+    """Counters of whole numbers of observations, in a schema that is known; schemas above 8 can be brought to 8."""
+    numbers = [*map(float, (native.count, native.zero_count, *native.positive.counts, *native.negative.counts))]
+    counted = all(number >= 0 and number.is_integer() and number < 2.0**64 for number in numbers)
+    counted = counted and sum(map(int, numbers[1:])) < 2**64
+    return counted and not native.is_gauge and (native.schema == _CUSTOM or _COARSEST <= native.schema <= _KNOWN)
+
+
+def _fill_exponential(point: Any, native: NativeHistogram) -> None:
+    point.scale = min(native.schema, _FINEST)
+    point.sum, point.zero_count, point.zero_threshold = native.sum, int(native.zero_count), native.zero_threshold
+    point.count = point.zero_count
+    for side, message in ((native.positive, point.positive), (native.negative, point.negative)):
+        counts = _merged(side, native.schema - point.scale)
+        finite = {index: count for index, count in counts.items() if (index - 1) * 2.0**-point.scale < 1024}
+        if finite:
+            message.offset = min(finite) - 1
+            message.bucket_counts.extend(finite.get(index, 0) for index in range(min(finite), max(finite) + 1))
+            point.count += sum(message.bucket_counts)
+
+
+def _merged(side: Buckets, steps: int) -> dict[int, int]:
+    """Counts by index, each pair of neighbours merged so many times."""
+    counts = {side.offset + number: int(count) for number, count in enumerate(side.counts)}
+    for _ in range(steps):
+        merged: dict[int, int] = {}
+        for index, count in counts.items():
+            merged[-(-index // 2)] = merged.get(-(-index // 2), 0) + count
+        counts = merged
+    return counts
+
+
+def _fill_custom(point: Any, native: NativeHistogram) -> None:
+    point.sum = native.sum
+    point.explicit_bounds.extend(native.custom_bounds)
+    point.bucket_counts.extend([0] * (len(native.custom_bounds) + 1))
+    for number, count in enumerate(native.positive.counts):
+        point.bucket_counts[native.positive.offset + number] = int(count)
+    uncounted = max(int(native.count) - sum(point.bucket_counts), 0)
+    point.bucket_counts[-1] += uncounted
+    point.count = sum(point.bucket_counts)
+
+
+def _add_exemplars(point: Any, rows: Iterable[Row]) -> None:
+    """Ids are 16 and 8 bytes, not all of them 0; a label that is none stays an attribute."""
+    for exemplar in (one for row in rows if row.extra is not None and not row.stale for one in row.extra.exemplars):
+        time = exemplar.time if 0 < exemplar.time < 2**64 else 0
+        message = point.exemplars.add(time_unix_nano=time, as_double=exemplar.value)
+        labels = dict(zip(exemplar.labels[::2], exemplar.labels[1::2], strict=True))
+        message.trace_id, message.span_id = _id(labels, "trace_id", 16), _id(labels, "span_id", 8)
+        for name, value in labels.items():
+            message.filtered_attributes.add(key=name).value.string_value = value
+
+
+def _id(labels: dict[str, str], name: str, size: int) -> bytes:
+    """Take an id out of the labels, where it is one; b"" else."""
+    text = labels.get(name, "")
+    if len(text) != 2 * size or not set(text) <= set(string.hexdigits) or not int(text, 16):
+        return b""
+    return bytes.fromhex(labels.pop(name))

@@ -26,13 +26,13 @@ _Law = Callable[[Candidate], None]
 
 def takes_every_batch(candidate: Candidate) -> None:
     """No batch that may come makes it fail, and what it returns is a batch that the next one can take."""
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         _passed(candidate, candidate.made(), name, batch)
 
 
 def leaves_its_input_alone(candidate: Candidate) -> None:
     """The batch belongs to other pipelines, too: none of its columns, and nothing of its table, is changed."""
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         kept = _copied(batch)
         _passed(candidate, candidate.made(), name, batch)
         for column in ("values", "times", "starts", "stale"):
@@ -49,7 +49,7 @@ def keeps_the_books(candidate: Candidate) -> None:
     """What it counts as dropped, merged and added explains the rows that went; the rest are booked as ``filtered``."""
     processor = candidate.made()
     counts = processor.counts
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         before = counts.dropped.total() + counts.merged - counts.added
         result = _passed(candidate, processor, name, batch)
         explained = counts.dropped.total() + counts.merged - counts.added - before
@@ -65,7 +65,7 @@ def keeps_the_books(candidate: Candidate) -> None:
 
 def is_deterministic(candidate: Candidate) -> None:
     """The same batches give the same rows, in every instance of equal settings."""
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         # One after the other has gone, or the second would be told what the first has worked out.
         rows = [_rows(_passed(candidate, candidate.made(), name, batch)) for _ in range(2)]
         demand(rows[0] == rows[1], f"two instances of {candidate.name} make different rows of the batch {name!r}")
@@ -73,7 +73,7 @@ def is_deterministic(candidate: Candidate) -> None:
 
 def looks_at_each_row_alone(candidate: Candidate) -> None:
     """A row becomes the same in any company and order; of rows that become one identity, the first may stand for all."""
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         _compare_with_single_rows(candidate, name, batch)
 
 
@@ -94,7 +94,7 @@ def _compare_with_single_rows(candidate: Candidate, name: str, batch: Batch) -> 
 
 def remembers_a_steady_form(candidate: Candidate) -> None:
     """The same table in gives the identical table out, so that whatever is remembered on it downstream stays."""
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         processor = candidate.made()
         first = _passed(candidate, processor, name, batch)
         again = _passed(candidate, processor, name, batch.but(values=np.ones(len(batch))))
@@ -122,7 +122,8 @@ def keeps_extras_with_their_rows(candidate: Candidate) -> None:
     if result is not None and len(result) == len(batch):
         lost = len(batch.extras or ()) - len(result.extras or ())
         demand(
-            not lost, f"{candidate.name} loses the extras of {lost} rows that it keeps; use Batch.take and Batch.but"
+            not lost,
+            f"{candidate.name} loses the extras of {lost} rows that it keeps; use Batch.take and Batch.but",
         )
 
 
@@ -131,7 +132,7 @@ def flushes_what_it_held(candidate: Candidate) -> None:
     processor = candidate.made()
     first = processor.flush(TIME)
     demand(first is None or not len(first), f"{candidate.name} flushes rows before it was given any")
-    for name, batch in _given(candidate).items():
+    for name, batch in batches().items():
         _passed(candidate, processor, name, batch)
     later = TIME + 3_600 * 10**9
     held = processor.flush(later)
@@ -152,17 +153,10 @@ def promises_of(candidate: Candidate) -> list[_Law]:
         laws.append(remembers_a_steady_form)
     if issubclass(cls, SeriesProcessor):
         laws.append(forgets_nothing_at_a_reload)
-    if not issubclass(cls, RowProcessor):
-        laws.append(keeps_extras_with_their_rows)
+    laws.append(keeps_extras_with_their_rows)
     if issubclass(cls, Processor) and cls.flush is not Processor.flush:
         laws.append(flushes_what_it_held)
     return laws
-
-
-def _given(candidate: Candidate) -> dict[str, Batch]:
-    """The batches that this processor may be given: a RowProcessor refuses extras rather than lose them."""
-    refuses = issubclass(candidate.cls, RowProcessor)
-    return {name: batch for name, batch in batches().items() if not (refuses and batch.extras)}
 
 
 def _passed(candidate: Candidate, processor: Any, name: str, batch: Batch) -> Batch | None:

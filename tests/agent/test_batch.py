@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.batch import STALE_BITS, STALE_NAN, Batch, Row, stale_mask
+from agent.native import Exemplar, Extra
 from agent.series import Series, SeriesTable
 
 ROWS = st.lists(
@@ -64,18 +65,28 @@ def test_concat_of_one_is_itself() -> None:
     assert Batch.concat([batch]) is batch
 
 
+def extra(name: int) -> Extra:
+    return Extra(exemplars=(Exemplar(("n", str(name)), float(name), 0),))
+
+
 def extras(*names: int) -> Batch:
     table = SeriesTable(Series.of("m", {"n": str(name)}) for name in names)
     columns: Any = (np.zeros(len(names)), np.zeros(len(names), np.int64))
-    return Batch(table, *columns, extras={row: f"x{name}" for row, name in enumerate(names) if name})
+    return Batch(table, *columns, extras={row: extra(name) for row, name in enumerate(names) if name})
 
 
 def test_extras_stay_with_their_rows() -> None:
-    assert extras(0, 1, 2).take([2, 0, 1, 1]).extras == {0: "x2", 2: "x1", 3: "x1"}
-    assert Batch.concat([extras(0, 1), extras(0, 0), extras(2)]).extras == {1: "x1", 4: "x2"}
-    assert extras(1).but(values=np.array([5.0])).extras == {0: "x1"}
+    assert extras(0, 1, 2).take([2, 0, 1, 1]).extras == {0: extra(2), 2: extra(1), 3: extra(1)}
+    assert Batch.concat([extras(0, 1), extras(0, 0), extras(2)]).extras == {1: extra(1), 4: extra(2)}
+    assert extras(1).but(values=np.array([5.0])).extras == {0: extra(1)}
     assert extras(0, 1).take([0]).extras is None
     assert extras(0).extras is None
+
+
+def test_rows_carry_their_extras() -> None:
+    batch = extras(0, 1, 2)
+    assert [row.extra for row in batch.rows()] == [None, extra(1), extra(2)]
+    assert Batch.of(batch.rows()).extras == batch.extras
 
 
 def test_take_under_a_table_that_is_remembered() -> None:

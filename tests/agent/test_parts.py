@@ -77,3 +77,8 @@ def test_all_parts_of_a_whole_agree_on_its_name_and_labels() -> None:
 @pytest.mark.parametrize("text", ["1_0", " 1", "1 "])
 def test_what_prometheus_takes_for_no_number_is_none(text: str) -> None:
     assert part("x_bucket", "histogram", le=text) is None
+
+
+def test_a_native_histogram_is_no_part_whatever_its_name() -> None:
+    for name in ("latency", "items_count", "items_sum", "items_bucket"):
+        assert part_of(Series.of(name, {"le": "1"}, Family(name, "histogram"))) is None

@@ -6,6 +6,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from agent.batch import Batch, Floats, Ints, Row
 from agent.identity import Family
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
+from agent.native import Exemplar, Extra, NativeHistogram
 from agent.plugin import (
     ConfigError,
     Context,
@@ -276,10 +278,36 @@ def test_rows_are_mapped_one_by_one() -> None:
     assert EachRow().process(batch("b")) is None
 
 
-def test_rows_with_extras_are_refused_rather_than_lost() -> None:
-    table = SeriesTable([Series.of("a")])
-    with pytest.raises(ValueError, match="native histograms"):
-        EachRow().process(Batch(table, np.zeros(1), np.zeros(1, np.int64), extras={0: object()}))
+NATIVE = Extra(NativeHistogram.of(count=2.0, sum=1.0, schema=0, positive={1: 2.0}))
+EXEMPLARS = Extra(exemplars=(Exemplar(("trace_id", "x"), 1.0, 0),))
+
+
+def with_extras(names: str, extras: dict[int, Extra]) -> Batch:
+    table = SeriesTable(Series.of(name) for name in names)
+    return Batch(table, np.zeros(len(names)), np.zeros(len(names), np.int64), extras=extras)
+
+
+def test_extras_go_where_their_rows_go() -> None:
+    result = EachRow().process(with_extras("abc", {0: NATIVE, 1: NATIVE, 2: EXEMPLARS}))
+    assert result is not None
+    assert result.extras == {0: NATIVE, 1: EXEMPLARS}
+
+
+class WithoutExemplars(RowProcessor[Any]):
+    def map_row(self, row: Row) -> Row | None:
+        return replace(row, extra=Extra())
+
+
+def test_a_row_can_lose_its_extra() -> None:
+    result = WithoutExemplars().process(with_extras("a", {0: EXEMPLARS}))
+    assert result is not None
+    assert result.extras == {0: Extra()}
+
+
+def test_values_of_native_histograms_are_left_alone() -> None:
+    result = Doubles().process(with_extras("aab", {0: NATIVE, 1: EXEMPLARS}).but(values=np.full(3, 2.0)))
+    assert result is not None
+    assert result.values.tolist() == [2.0, 4.0, 2.0]
 
 
 # -- exporters ---------------------------------------------------------------------------------------------------

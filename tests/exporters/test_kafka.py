@@ -20,7 +20,7 @@ from agent.settings import OutboxSettings
 from agent.testing import comparable, reference_request
 from ebbtide import USER_AGENT, Batch, Context, Family, Partly, Payload, Resource, Retry, Row, Series
 from exporters.kafka import Kafka, KafkaSettings
-from exporters.kafka_records import AROUND, Record, payload_of, records_of
+from exporters.kafka_records import AROUND, Record, payload_of, records_of, waves
 from exporters.otlp_json import from_json
 from tests.exporters.kafka_mock import PRODUCE, MockCluster
 
@@ -45,6 +45,14 @@ def gauges(resource: str, *numbers: int, time: int = 1, name: str = "g") -> Batc
     return Batch.of(Row(Series.of(name, {"n": f"{n:040d}"}, family, of), 1.0, time, 0, False) for n in numbers)
 
 
+def together(*batches: Batch) -> tuple[Batch, ...]:
+    """As if they had come in one page."""
+    token = object()
+    for batch in batches:
+        batch.together = token
+    return batches
+
+
 def only(exporter: Kafka, batch: Batch) -> Payload:
     (payload,) = exporter.encode(batch)
     return payload
@@ -54,7 +62,7 @@ def points(values: list[bytes]) -> object:
     """The points of several values together."""
     request = ExportMetricsServiceRequest()
     for value in values:
-        request.MergeFromString(from_json(value) if value.startswith(b"{") else value)
+        request.MergeFromString(from_json(bytes(value)) if value[:1] == b"{" else bytes(value))
     return comparable(request)
 
 
@@ -185,6 +193,36 @@ async def test_what_is_not_taken_is_left_and_nothing_of_its_key_overtakes_it(clu
     assert rest.body == b"".join(bodies[1:])
     assert (rest.points, rest.samples) == (2, 2)
     assert read(cluster) == ["0@1", "1@2"]
+
+
+async def test_what_came_together_is_one_wave(cluster: MockCluster) -> None:
+    exporter = kafka(cluster.brokers)
+    await exporter.send(only(exporter, gauges("web", 0)))
+    parts = together(*(gauges("web", number, time=2) for number in (1, 2, 3)))
+    later = together(gauges("web", 1, time=3))
+    bodies = [only(exporter, batch).body for batch in (*parts, *later)]
+    assert [[record.points for record in wave] for wave in waves(records_of(b"".join(bodies)))] == [[1, 1, 1], [1]]
+    await exporter.send(Payload(b"", b"".join(bodies), 4, 4))
+    assert read(cluster) == ["0@1", "1@2", "2@2", "3@2", "1@3"]
+
+
+def test_what_was_dropped_whole_does_not_glue_what_follows_to_what_stood_before() -> None:
+    exporter = kafka(max_message="1000B")
+    first = gauges("web", 1)
+    huge = Batch.of(
+        [
+            Row(
+                Series.of("huge", {"n": "b" * 2000}, Family("huge", "gauge"), Resource.of({"service.name": "web"})),
+                1.0,
+                2,
+                0,
+                False,
+            )
+        ]
+    )
+    parts = together(huge, gauges("web", 1, time=2))
+    bodies = [payload.body for batch in (first, *parts) for payload in exporter.encode(batch)]
+    assert len(list(waves(records_of(b"".join(bodies))))) == 2
 
 
 async def test_nothing_taken_is_the_same_request_again(cluster: MockCluster) -> None:

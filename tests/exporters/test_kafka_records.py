@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import groupby, pairwise
 
 from hypothesis import given
@@ -34,16 +35,29 @@ RECORDS = st.lists(
 )
 
 
+def whole(records: Iterable[Record]) -> list[Record]:
+    """With values of their own."""
+    return [record._replace(value=bytes(record.value)) for record in records]
+
+
 def numbered(records: list[Record]) -> list[Record]:
     """The same with the numbers that their batches have in a bundle."""
-    batches = groupby(records, lambda record: record.batch)
-    return [one._replace(batch=number) for number, (_, batch) in enumerate(batches, 1) for one in batch]
+    batches = groupby(records, lambda record: record.group)
+    return [one._replace(group=number) for number, (_, batch) in enumerate(batches, 1) for one in batch]
 
 
 @given(RECORDS, RECORDS)
 def test_bundles_join_and_come_apart(some: list[Record], more: list[Record]) -> None:
-    apart = [record._replace(batch=record.batch + 10) for record in more]
-    assert list(records_of(bundle(some) + bundle(more))) == numbered(some + apart)
+    apart = [record._replace(group=record.group + 10) for record in more]
+    assert whole(records_of(bundle(some) + bundle(more))) == numbered(some + apart)
+
+
+@given(RECORDS, RECORDS)
+def test_what_came_together_is_one_group_over_bundles(some: list[Record], more: list[Record]) -> None:
+    one, other = ([record._replace(group=1) for record in records] for records in (some, more))
+    joined = bundle(one) + (bundle(other, first=False) if other else b"")
+    assert {record.group for record in records_of(joined)} <= {int(bool(some))}
+    assert [bytes(record.value) for record in records_of(joined)] == [record.value for record in some + more]
 
 
 @given(RECORDS)
@@ -51,7 +65,7 @@ def test_a_payload_counts_what_is_in_it(records: list[Record]) -> None:
     payload = payload_of(records)
     assert payload.samples == sum(record.samples for record in records)
     assert payload.points == sum(record.points for record in records)
-    assert list(records_of(payload.body)) == numbered(records)
+    assert whole(records_of(payload.body)) == numbered(records)
     if records:
         assert first_value(payload.body) == records[0].value[:1]
 
@@ -65,15 +79,15 @@ def test_runs_are_no_larger_than_asked_for_but_for_single_records(records: list[
 
 
 @given(RECORDS)
-def test_no_key_of_a_wave_comes_from_two_batches(records: list[Record]) -> None:
+def test_no_key_of_a_wave_comes_from_two_groups(records: list[Record]) -> None:
     dealt = list(waves(records))
     assert [record for wave in dealt for record in wave] == records
     for wave in dealt:
         for _, same in groupby(sorted(wave, key=lambda record: record.key), lambda record: record.key):
-            assert len({record.batch for record in same}) == 1
+            assert len({record.group for record in same}) == 1
 
 
-def test_what_has_different_keys_or_one_batch_is_one_wave() -> None:
+def test_what_has_different_keys_or_one_group_is_one_wave() -> None:
     records = [Record(batch, key, b"", 1, 1) for batch, key in [(1, b"a"), (1, b"a"), (2, b"b"), (3, b"c"), (2, b"b")]]
     assert list(waves(records)) == [records]
     assert [len(wave) for wave in waves([*records, Record(4, b"a", b"", 1, 1), Record(2, b"b", b"", 1, 1)])] == [5, 2]

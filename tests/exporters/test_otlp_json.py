@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.testing import comparable, reference_request
+from agent.testing.batches import batches
 from ebbtide import Batch
 from exporters.otlp_json import from_json, request_to_json, to_json
 from tests.compliance.rules import rule
@@ -32,6 +33,21 @@ def test_reads_back(batch: Batch):
     request = reference_request(batch)
     back = ExportMetricsServiceRequest.FromString(from_json(request_to_json(request)))
     assert comparable(back) == comparable(request)
+
+
+def test_exponential_histograms_and_exemplars_read_back():
+    request = reference_request(batches()["native histograms"])
+    back = ExportMetricsServiceRequest.FromString(from_json(request_to_json(request)))
+    assert comparable(back) == comparable(request)
+    assert json.loads(request_to_json(back)) == json.loads(request_to_json(request))
+    [trace] = {one["traceId"] for one in exemplars(json.loads(request_to_json(request))) if "traceId" in one}
+    assert trace == "0af7651916cd43dd8448eb211c80319c"
+
+
+def exemplars(tree: Any) -> list[Any]:
+    if isinstance(tree, dict):
+        return [*tree.get("exemplars", ()), *(one for value in tree.values() for one in exemplars(value))]
+    return [one for item in tree for one in exemplars(item)] if isinstance(tree, list) else []
 
 
 numbers = st.floats(width=64).filter(lambda number: number != 0 or str(number) != "-0.0")

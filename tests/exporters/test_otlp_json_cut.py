@@ -7,6 +7,7 @@ import json
 import pytest
 
 from agent.testing import reference_request
+from agent.testing.batches import batches
 from ebbtide import Batch
 from exporters.otlp_json import to_json
 from exporters.otlp_json_cut import cut_json
@@ -37,6 +38,15 @@ def test_order_and_everything_around_the_points_is_kept(text: bytes, max_bytes: 
     for piece, number, _ in pieces:
         assert len(points(json.loads(piece))) == number
         assert len(piece) <= max_bytes or number == 1
+
+
+@pytest.mark.parametrize("max_bytes", [1, 500, 1000, 2000])
+def test_exponential_histograms_and_exemplars_are_cut_whole(max_bytes: int) -> None:
+    text = to_json(reference_request(batches()["native histograms"]).SerializeToString())
+    pieces = cut_json(text, max_bytes)
+    assert [p for piece, _, _ in pieces for p in points(json.loads(piece))] == points(json.loads(text))
+    assert b'"exponentialHistogram"' in text
+    assert b'"exemplars"' in text
 
 
 def test_what_fits_stays_whole_to_the_byte(text: bytes) -> None:

@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from opentelemetry.proto.metrics.v1.metrics_pb2 import HistogramDataPoint, NumberDataPoint
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    ExponentialHistogramDataPoint,
+    HistogramDataPoint,
+    NumberDataPoint,
+)
 
 from ebbtide import EMPTY_RESOURCE, Batch, Family, Kind, Resource, Scope, Series, part_of
-from exporters.otlp_points import Metric, Point, Scopes, group
+from exporters.otlp_points import Metric, Point, Scopes, attributes_of, group, is_native
 
 WEB, API = Resource.of({"service.name": "web"}), Resource.of({"service.name": "api"})
 LIBRARY = Scope.of("lib", "1")
@@ -201,3 +205,19 @@ def pairwise(flat: Sequence[str]) -> Iterator[tuple[str, str]]:
 def test_the_attributes_of_a_series_are_encoded_once() -> None:
     row = series("g", a="b")
     assert only_point([row]).attributes is only_point([row]).attributes
+
+
+def test_native_histograms_are_in_no_point_here() -> None:
+    family = Family("items_count", "histogram")
+    one = Series.of("items_count", {"a": "b"}, family)
+    assert is_native(one)
+    assert group([one]) == {}
+    assert not is_native(Series.of("items_count_count", {}, family))
+    assert not is_native(Series.of("items", {}, Family("items", "gaugehistogram")))
+
+
+def test_attributes_are_those_of_the_data() -> None:
+    one = Series.of("h", {"a": "b"}, Family("h", "histogram"))
+    for data, message in (("exponential_histogram", ExponentialHistogramDataPoint), ("histogram", HistogramDataPoint)):
+        [attribute] = message.FromString(attributes_of(one, data)).attributes
+        assert (attribute.key, attribute.value.string_value) == ("a", "b")

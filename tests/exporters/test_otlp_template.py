@@ -11,7 +11,23 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.testing import comparable, reference_request
-from ebbtide import AGENT_SCOPE, STALE_NAN, Batch, Family, Owner, Resource, Scope, Series, SeriesTable
+from ebbtide import (
+    AGENT_SCOPE,
+    CUSTOM_BUCKETS,
+    STALE_NAN,
+    Batch,
+    Buckets,
+    Exemplar,
+    Extra,
+    Family,
+    NativeHistogram,
+    Owner,
+    Resource,
+    Scope,
+    Series,
+    SeriesTable,
+    flatten,
+)
 from exporters.otlp_template import Division, encode, template_of
 from exporters.wire import count
 
@@ -33,6 +49,27 @@ LABELS = st.dictionaries(st.sampled_from(["a", "ü", "b.c"]), st.text(max_size=4
 NUMBERS = st.one_of(
     st.integers(-5, 10**18).map(float), st.floats(), st.sampled_from([math.nan, math.inf, -math.inf, 2.0**70, 0.5])
 )
+
+SIDES = st.builds(Buckets, st.integers(-20, 1030), st.lists(st.integers(0, 300).map(float), max_size=5).map(tuple))
+NATIVES = st.one_of(
+    st.builds(
+        NativeHistogram, st.integers(0, 99).map(float), st.floats(), st.integers(-6, 12), st.sampled_from([0.0, 1e-128]),
+        st.sampled_from([0.0, 5.0, 0.5]), SIDES, SIDES, st.just(()), st.sampled_from([False, False, False, True]),
+    ),
+    st.builds(
+        lambda counts, more, total: NativeHistogram.of(
+            count=sum(counts) + more, sum=total, schema=CUSTOM_BUCKETS, positive=dict(enumerate(counts)),
+            custom_bounds=tuple(range(len(counts) + more)),
+        ),
+        st.lists(st.integers(0, 9).map(float), max_size=4), st.integers(0, 2), st.floats(),
+    ),
+)  # fmt: skip
+IDS = ["0af7651916cd43dd8448eb211c80319c", "B7AD6B7169203331", "0" * 32, "x" * 16, "0af7 651916cd43dd", "", "ü"]
+EXEMPLAR_LABELS = st.dictionaries(st.sampled_from(["trace_id", "span_id", "user"]), st.sampled_from(IDS), max_size=3)
+EXEMPLARS = st.lists(
+    st.builds(Exemplar, EXEMPLAR_LABELS.map(flatten), st.floats(), st.sampled_from([0, 10**18, -5, 2**64])), max_size=3
+)
+EXTRAS = st.builds(Extra, st.one_of(st.none(), NATIVES), EXEMPLARS.map(tuple))
 
 
 @st.composite
@@ -58,16 +95,16 @@ def any_batch(draw: st.DrawFn) -> Batch:
     values[counted & (values > 1e19)] = 1e19  # what is no count at all has a test of its own
     values[stale] = STALE_NAN
     # As receivers make them: one time and start for all the parts of a whole.
-    return Batch(
-        SeriesTable(series), values, np.full(rows, 10**18 + 1), np.full(rows, draw(st.sampled_from([0, 5]))), stale
-    )
+    times, starts = np.full(rows, 10**18 + 1), np.full(rows, draw(st.sampled_from([0, 5])))
+    extras = draw(st.dictionaries(st.integers(0, rows - 1), EXTRAS, max_size=6)) if rows else None
+    return Batch(SeriesTable(series), values, times, starts, stale, extras)
 
 
 def decoded(body: bytes) -> object:
     return comparable(ExportMetricsServiceRequest.FromString(body))
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(any_batch())
 def test_template_equals_classes(batch: Batch) -> None:
     encoded = encode(batch)
@@ -79,8 +116,8 @@ def test_template_equals_classes(batch: Batch) -> None:
 @given(any_batch(), st.integers(0, 100))
 def test_a_template_filled_again_equals_a_cold_one(batch: Batch, shift: int) -> None:
     encode(batch)
-    later = Batch(batch.table, np.roll(batch.values, shift), batch.times + shift, batch.starts, None)
-    cold = Batch(SeriesTable(batch.table), later.values, later.times, later.starts, None)
+    later = Batch(batch.table, np.roll(batch.values, shift), batch.times + shift, batch.starts, None, batch.extras)
+    cold = Batch(SeriesTable(batch.table), later.values, later.times, later.starts, None, batch.extras)
     assert encode(later) == encode(cold)
 
 
@@ -128,13 +165,13 @@ def test_an_empty_batch_is_an_empty_request() -> None:
     assert encode(Batch(SeriesTable([]), np.empty(0), np.empty(0, np.int64))).body == b""
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(any_batch(), st.data())
 def test_what_is_taken_from_a_table_is_encoded_as_if_it_had_come_alone(batch: Batch, data: st.DataObject) -> None:
     encode(batch)
     rows = data.draw(st.lists(st.sampled_from(range(len(batch))), unique=True)) if len(batch) else []
     taken = batch.take(rows)
-    alone = Batch(SeriesTable(taken.table), taken.values, taken.times, taken.starts, taken.stale)
+    alone = Batch(SeriesTable(taken.table), taken.values, taken.times, taken.starts, taken.stale, taken.extras)
     again = taken.take(range(0, len(taken), 2))
     assert decoded(encode(taken).body) == decoded(encode(alone).body)
     assert encode(taken).samples == encode(alone).samples
@@ -145,7 +182,7 @@ def division(room: int) -> Division:
     return Division(Owner.of("test", room), lambda _: room)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(any_batch(), st.integers(1, 400), st.data())
 def test_divided_segments_hold_the_same_points_and_have_room(batch: Batch, room: int, data: st.DataObject) -> None:
     rows = data.draw(st.lists(st.sampled_from(range(len(batch))), unique=True)) if len(batch) else []

@@ -9,7 +9,8 @@ import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.testing import reference_request
-from ebbtide import Batch
+from ebbtide import CUSTOM_BUCKETS, Batch, Extra, Family, NativeHistogram, Resource, Row, Series
+from exporters.otlp_template import encode
 from exporters.text import Style, printable, quantile, render, shorten, show_number, sparkline
 
 TIME = 1_763_879_000_123_456_789
@@ -160,6 +161,52 @@ def test_any_time(time: int):
     assert "─── no resource" in text
     assert "x  -3 gauge" in text
     assert "e n=3 hist  ▅█ mean=0.667" in text
+
+
+NATIVE_GOLDEN = """\
+─── shop  2025-11-23 06:23:20.123
+native_seconds   n=9 s hist  ▅▃▅█ mean=0.711 p50≈0.841 p99≈1.97  path=/  sum=6.4 [-0.001,0.001]:2 (0.25,0.5]:1 (0.5,1]:2 (1,2]:4
+native_seconds ended s hist  path=/gone
+native_seconds   n=5 s hist  █ ▆ mean=0.1 p50≈-1.12 p99≈1.97  path=/both  sum=0.5 [-2,-1):3 (1,2]:2
+native_seconds  n=40 s hist  ██████████ mean=NaN p50≈32 p99≈955  path=/wide  sum=NaN (1,2]:4 (2,4]:4 (4,8]:4 (8,16]:4 (16,32]:4 (32,64]:4 (64,128]:4 (128,256]:4 (256,512]:4 (512,1024]:4
+native_seconds   n=6 s hist  ▃ █ mean=1.25 p50>1 p99>1  path=/bounds
+"""
+
+
+def native_batch() -> Batch:
+    of, resource = NativeHistogram.of, Resource.of({"service.name": "shop"})
+    histograms = {
+        "/": of(count=9.0, sum=6.4, schema=0, zero_threshold=1e-3, zero_count=2.0, positive={-1: 1.0, 0: 2.0, 1: 4.0}),
+        "/gone": None,
+        "/bounds": of(count=6.0, sum=7.5, schema=CUSTOM_BUCKETS, positive={0: 1.0, 2: 5.0}, custom_bounds=(0.1, 1.0)),
+        "/both": of(count=5.0, sum=0.5, schema=0, positive={1: 2.0}, negative={1: 3.0}),
+        "/wide": of(count=40.0, sum=math.nan, schema=2, positive=dict.fromkeys(range(1, 41), 1.0)),
+    }  # fmt: skip
+    family = Family("native_seconds", "histogram", "s")
+    return Batch.of(
+        Row(
+            Series.of(family.name, {"path": path}, family, resource),
+            1.0,
+            TIME,
+            0,
+            one is None,
+            Extra(one) if one else None,
+        )
+        for path, one in histograms.items()
+    )
+
+
+def test_native_histograms_show_count_sum_and_buckets_by_bound():
+    assert render(encode(native_batch()).body) == NATIVE_GOLDEN
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_native_histograms_lose_their_buckets_first(width: int):
+    lines = render(encode(native_batch()).body, Style(width=width)).splitlines()
+    assert max(map(len, lines)) <= width
+    assert len(lines) == len(NATIVE_GOLDEN.splitlines())
+    if width >= 80:
+        assert all("path=" in line for line in lines[1:])
 
 
 def test_nothing():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from agent.testing import comparable, reference_request
+from agent.testing.batches import batches
 from ebbtide import Batch, Payload
 from exporters.wire import count, cut, cut_payload
 
@@ -32,6 +33,22 @@ def test_cutting_keeps_everything_in_order(batch: Batch, max_bytes: int):
     for body, points, samples in pieces:
         assert count(ExportMetricsServiceRequest.FromString(body)) == (points, samples)
     assert sum(samples for _, _, samples in pieces) == len(batch)
+
+
+@pytest.mark.parametrize("max_bytes", [10**6, 900, 600, 300, 150, 1])
+def test_cutting_keeps_exponential_histograms_and_exemplars(max_bytes: int):
+    whole = reference_request(batches()["native histograms"])
+    pieces = cut(whole.SerializeToString(), max_bytes)
+    assert comparable(read([body for body, _, _ in pieces])) == comparable(whole)
+    assert all(len(body) <= max_bytes or points == 1 for body, points, _ in pieces)
+    assert sum(points for _, points, _ in pieces) == len(comparable(whole))
+
+
+def test_an_exponential_histogram_is_one_sample():
+    request = ExportMetricsServiceRequest()
+    metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="e")
+    metric.exponential_histogram.data_points.add().positive.bucket_counts.extend([1, 2, 3])
+    assert count(request) == (1, 1)
 
 
 def test_what_fits_is_not_cut(batch: Batch):

@@ -306,3 +306,15 @@ def test_a_type_given_by_the_operator_later_ends_the_old_stream_and_begins_a_new
         "b{} 2 at 10",
     ]
     assert agent.poll(20, f"a{{{TARGET}}} 2@10\nb{{{TARGET}}} 3@20") == ["b{} 3 at 20"]  # what was sent is remembered
+
+
+def test_what_one_answer_gives_came_together() -> None:
+    agent = Agent()
+    agent.poll(0, f"a{{{TARGET}}} 1 @0")
+    one = [batch.together for batch in agent.batches]
+    agent.poll(10, f"a{{{TARGET}}} 1 @10\nb{{{TARGET}}} 1 @10")
+    other = [batch.together for batch in agent.batches]
+    assert len(other) == 2
+    assert None not in one + other
+    assert len(set(map(id, other))) == 1
+    assert one[0] is not other[0]

@@ -190,7 +190,7 @@ class Invents(Holds):
         (Total, "looks_at_each_row_alone", "than of its rows one by one"),
         (Forgetful, "remembers_a_steady_form", "makes a new table of the same one"),
         (Selfish, "forgets_nothing_at_a_reload", "works everything out anew"),
-        (Loses, "keeps_extras_with_their_rows", "loses the extras of 2 rows"),
+        (Loses, "keeps_extras_with_their_rows", "loses the extras of 9 rows"),
         (Repeats, "flushes_what_it_held", "flushes the same rows twice"),
         (Invents, "flushes_what_it_held", "before it was given any"),
     ],
