@@ -50,7 +50,7 @@ _CURES = {
     "POLICY_VIOLATION": "the brokers' policy refuses the records; ask who runs them",
     "_AUTHENTICATION": "the brokers do not accept who the agent says it is; check `sasl`",
     "SASL_AUTHENTICATION_FAILED": "the brokers do not accept who the agent says it is; check `sasl`",
-    "_SSL": "TLS with a broker fails; check `tls`, and that the port speaks TLS",
+    "_SSL": "TLS with a broker fails; check `tls`, that the port speaks TLS, and that the certificate names the host in `brokers`",
     "_RESOLVE": "the name of a broker is not known; check `brokers`, and the addresses that the brokers advertise",
 }
 _AGAIN = "the brokers no longer know this producer; going on with a new one"
