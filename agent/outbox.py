@@ -277,6 +277,9 @@ class Outbox:
                       bytes=size, attempt=attempt):  # fmt: skip
                 yield
             counts.last_success = self._exporter.context.now() / 1e9
+        except Partly:
+            counts.last_success = self._exporter.context.now() / 1e9
+            raise
         finally:
             counts.send_seconds += trio.current_time() - began
 

@@ -313,6 +313,7 @@ async def test_what_is_refused_of_a_part_is_dropped_by_its_reason(autojump_clock
     counts = await drained(box)
     assert (counts.sent, counts.points_sent) == (2, 2)
     assert counts.dropped == {"rejected": 1, "too_large": 1}
+    assert counts.last_success > 0
 
 
 @pytest.mark.parametrize(
