@@ -8,10 +8,10 @@ LOCKS  := requirements/run.txt requirements/dev.txt
 OWN    := agent receivers processors exporters bench tests ebbtide.py
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test test-peers check bench docs compliance lock clean
+.PHONY: help setup run test test-peers check bench docs compliance conformance fuzz lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-10s %s\n' "$$name" "$$does"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name does; do printf '  make %-11s %s\n' "$$name" "$$does"; done
 
 setup: $(READY) ## set up .venv from the locked requirements
 
@@ -50,6 +50,12 @@ docs: $(READY) ## write docs/reference and agent.toml from the settings
 compliance: $(READY) ## run the tests of OTLP's rules and write docs/otlp-compliance.md
 	$(BIN)/python -m tests.compliance
 
+conformance: $(READY) ## run the vectors of other projects and write docs/conformance.md
+	$(BIN)/python -m tests.conformance
+
+fuzz: $(READY) ## mutate pages and answers against every parser for FUZZ_SECONDS (60)
+	$(BIN)/python -m tests.fuzz $(or $(FUZZ_SECONDS),60)
+
 # The custom command keeps the header of the files free of this machine's options; see the top of each file.
 COMPILE = $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--no-emit-find-links --custom-compile-command "make lock" --quiet
@@ -58,7 +64,7 @@ lock: ## pin the requirements anew, with hashes
 	@test -x $(BIN)/uv || { $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv; }
 	@mkdir -p requirements
 	$(COMPILE) --upgrade pyproject.toml --extra all --output-file requirements/run.txt
-	$(COMPILE) --upgrade pyproject.toml --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
+	$(COMPILE) --upgrade pyproject.toml --extra all --group dev --constraint requirements/run.txt --output-file requirements/dev.txt
 	$(COMPILE) --upgrade --group build --constraint requirements/dev.txt --output-file requirements/build.txt
 
 clean: ## remove what was set up and built

@@ -21,19 +21,26 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
+import httpcore
 import httpx
 import trio
 
 from agent.credentials import authorization
 from agent.http_fault import Fault, FaultKind, explain, safe_url
+from agent.http_pool import Body, Pool
 from agent.inflate import CHUNK, Inflater
+from agent.kubernetes.address import is_address, split_address, wire_url, with_query
 from agent.settings import BasicAuth, Secret, Tls, show_duration
 from agent.tls import client_context, files_stamp
+
+if TYPE_CHECKING:
+    from agent.kubernetes.forward import Forwarder
 
 __all__ = ["CHUNK", "Answer", "Client", "Fault", "FaultKind", "Response", "deadline", "safe_url"]
 
@@ -79,6 +86,9 @@ class Response:
         self.status = response.status_code
         self.headers: Mapping[str, str] = response.headers
         self.url = safe_url(url)
+        self.upgraded: httpcore.AsyncNetworkStream | None = (
+            response.extensions.get("network_stream") if self.status == 101 else None
+        )  # lives as long as the block
         self._raw = response.aiter_raw()
         self._done = False
         self.complete = False  # whether the body has come to its end on the wire
@@ -143,6 +153,8 @@ class Client:
     """HTTP to one target, with its credentials; connections are kept, files on disk are read again when they change.
 
     ``proxy`` is the URL of an HTTP proxy to go through. It and ``headers`` may hold secrets: no fault shows them.
+    ``kubernetes://`` URLs lead through a port-forward into the cluster of ``kubeconfig`` and ``context``; all else that
+    is said here, credentials above all, is for the server at its far end.
     """
 
     def __init__(
@@ -157,6 +169,8 @@ class Client:
         keepalive_expiry: float = KEEPALIVE_EXPIRY,
         connect_timeout: float = CONNECT_TIMEOUT,
         user_agent: str = USER_AGENT,
+        kubeconfig: str | None = None,
+        context: str | None = None,
     ):
         self._tls = tls or Tls()
         self._headers = {"user-agent": user_agent, "accept-encoding": "gzip", **_lowered(headers)}
@@ -165,17 +179,26 @@ class Client:
         self._via = f" through the proxy {safe_url(proxy)}" if proxy else ""
         self._timeout = httpx.Timeout(None, connect=connect_timeout)
         self._limits = httpx.Limits(keepalive_expiry=keepalive_expiry)
-        self._pools: dict[bool, _Pool] = {}  # by whether TLS is spoken
+        self._pools: dict[Hashable, Pool] = {}  # by whether TLS is spoken, or by where a port-forward leads
+        self._cluster = kubeconfig, context
+        self._forwarder: Forwarder | None = None
 
     @asynccontextmanager
     async def get(
         self, url: str, params: Iterable[tuple[str, str]] = (), headers: Mapping[str, str] | None = None
     ) -> AsyncIterator[Response]:
         """GET ``url`` with ``params`` appended to its query; the body is read inside the block, or dropped at its end."""
-        query = urlencode(list(params), quote_via=quote)
-        if query:
-            url += ("&" if "?" in url else "?") + query
+        url = with_query(url, urlencode(list(params), quote_via=quote))
         async with self._exchange("GET", url, None, headers) as response:
+            yield response
+
+    @asynccontextmanager
+    async def post_form(
+        self, url: str, params: Iterable[tuple[str, str]], headers: Mapping[str, str] | None = None
+    ) -> AsyncIterator[Response]:
+        """POST ``params`` as a form, for a question too long for a URL. It may arrive twice; else as ``get``."""
+        form = {"content-type": "application/x-www-form-urlencoded", **(headers or {})}
+        async with self._exchange("POST", url, urlencode(list(params)).encode(), form) as response:
             yield response
 
     async def post(
@@ -204,11 +227,23 @@ class Client:
                 raise
             return replace(answer, fault=fault)
 
+    @property
+    def tls(self) -> Tls:
+        """How TLS is spoken."""
+        return self._tls
+
+    def fields(self, more: Mapping[str, str] | None = None) -> list[tuple[bytes, bytes]]:
+        """Return the header fields of a request, credentials among them. Raises Fault "credentials"."""
+        return self._all_headers(more)
+
     async def aclose(self) -> None:
         """Close every connection."""
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             await pool.retire()
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await forwarder.aclose()
 
     @asynccontextmanager
     async def _exchange(
@@ -227,13 +262,13 @@ class Client:
     async def _once(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> AsyncIterator[Response]:
-        pool = await self._pool(url)
+        pool = self._forwarded(url) if is_address(url) else await self._pool(url)
         with _faults(url):
             request = pool.http.build_request(
-                method, url, content=body, headers=self._all_headers(headers), extensions=pool.extensions
+                method, wire_url(url), content=body, headers=self._all_headers(headers), extensions=pool.extensions
             )
         if body is not None:
-            request.stream = _Body(body)
+            request.stream = Body(body)
         async with pool:
             raw = await self._sent(pool, request, url)
             response = Response(raw, url)
@@ -243,7 +278,7 @@ class Client:
                 await response._abandon()
                 await raw.aclose()
 
-    async def _sent(self, pool: _Pool, request: httpx.Request, url: str) -> httpx.Response:
+    async def _sent(self, pool: Pool, request: httpx.Request, url: str) -> httpx.Response:
         """Send, and return the answer's head. Each kept connection that proves closed is gone, so this comes to an end."""
         while True:
             connected = False
@@ -267,7 +302,22 @@ class Client:
             headers["authorization"] = self._authorization()
         return [(name.encode(), value.encode()) for name, value in headers.items()]
 
-    async def _pool(self, url: str) -> _Pool:
+    def _forwarded(self, url: str) -> Pool:
+        """The connections to use into a cluster: each is a port-forward of its own."""
+        from agent.kubernetes.forward import Forwarder
+
+        try:
+            destination, _ = split_address(url)
+        except ValueError as error:
+            raise Fault("protocol", f"cannot reach {safe_url(url)}: {error}") from None
+        pool = self._pools.get(destination)
+        if pool is None:
+            self._forwarder = self._forwarder or Forwarder(*self._cluster)
+            backend = self._forwarder.backend(destination)
+            pool = self._pools[destination] = Pool.through(backend, self._timeout, self._limits)
+        return pool
+
+    async def _pool(self, url: str) -> Pool:
         """The connections to use: new ones where a certificate file has changed since."""
         secure = url[:6].lower() == "https:"
         known = self._pools.get(secure)
@@ -286,61 +336,10 @@ class Client:
             verify=context, proxy=self._proxy, trust_env=False, timeout=self._timeout, limits=self._limits, headers={}
         )
         name = self._tls.server_name
-        pool = self._pools[secure] = _Pool(http, stamp, {"sni_hostname": name} if secure and name else {})
+        pool = self._pools[secure] = Pool(http, stamp, {"sni_hostname": name} if secure and name else {})
         if known is not None:
             await known.retire()
         return pool
-
-
-class _Body(httpx.AsyncByteStream):
-    """A request's body. httpx's own is an async generator, which nobody closes where a write fails half way."""
-
-    def __init__(self, body: bytes):
-        self._body = body
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Once(self._body)
-
-
-class _Once:
-    """Iterates over one piece."""
-
-    def __init__(self, piece: bytes):
-        self._left = [piece]
-
-    def __aiter__(self) -> _Once:
-        return self
-
-    async def __anext__(self) -> bytes:
-        if not self._left:
-            raise StopAsyncIteration
-        return self._left.pop()
-
-
-class _Pool:
-    """The connections made under one state of the certificate files; closed when retired and no longer in use."""
-
-    def __init__(self, http: httpx.AsyncClient, stamp: tuple[object, ...], extensions: dict[str, str]):
-        self.http = http
-        self.stamp = stamp
-        self.extensions = extensions
-        self._users = 0
-        self._retired = False
-
-    async def __aenter__(self) -> _Pool:
-        self._users += 1
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._users -= 1
-        if self._retired and not self._users:
-            await self.http.aclose()
-
-    async def retire(self) -> None:
-        """Close as soon as nobody uses it."""
-        self._retired = True
-        if not self._users:
-            await self.http.aclose()
 
 
 def _lowered(headers: Mapping[str, str | Secret] | Mapping[str, str] | None) -> dict[str, str]:
@@ -358,10 +357,13 @@ def _redirection(method: str, url: str, response: Response) -> str | None:
     if response.status not in followed or not location:
         return None
     try:
-        old = httpx.URL(url)
+        old = httpx.URL(wire_url(url))
         new = old.join(location)
     except httpx.InvalidURL:
         return None
+    if is_address(url):
+        here = (new.scheme, new.host, new.port) == (old.scheme, old.host, old.port)
+        return split_address(url)[0].url + new.raw_path.decode() if here else None
     same_origin = (new.scheme, new.host, new.port) == (old.scheme, old.host, old.port)
     upgraded = (old.scheme, new.scheme) == ("http", "https") and new.host == old.host
     return str(new) if same_origin or upgraded else None

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from agent.kubernetes.address import is_address, shown_address
+
 FaultKind = Literal[
     "refused", "dns", "unreachable", "tls", "timeout", "reset", "protocol", "too_large", "encoding", "short",
     "credentials",
@@ -36,6 +38,8 @@ class Fault(Exception):
 
 def safe_url(url: str) -> str:
     """The URL without user, password, query and fragment: fit to be shown."""
+    if is_address(url):
+        return shown_address(url)
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port

@@ -203,26 +203,30 @@ class Target(Derivable):
 
     They are what ``up`` of the same job and instance carries; a resource processor moves them to the resource and
     leaves the rest, which the target itself wrote, on the point. Not part of what a series says, but of how it is read.
+    ``attributes``, flat and sorted, is what is known of it beside its labels, under OpenTelemetry's names.
     """
 
-    __slots__ = ("flat", "names")
+    __slots__ = ("attributes", "flat", "names")
 
     _known: ClassVar[weakref.WeakValueDictionary[Hashable, Target]] = weakref.WeakValueDictionary()
 
     flat: tuple[str, ...]
     names: frozenset[str]
+    attributes: tuple[str, ...]
 
     @classmethod
-    def of(cls, labels: Mapping[str, str]) -> Target:
-        """Intern a target by its labels (job and instance among them)."""
-        flat = flatten(labels)
-        target = cls._known.get(flat)
+    def of(cls, labels: Mapping[str, str], attributes: Mapping[str, str] | None = None) -> Target:
+        """Intern a target by its labels (job and instance among them), and what is known beside them."""
+        flat, beside = flatten(labels), flatten(attributes or {})
+        key = flat, beside
+        target = cls._known.get(key)
         if target is None:
             target = cls()
             target.flat = flat
             target.names = frozenset(flat[::2])
+            target.attributes = beside
             target._derived = ()
-            cls._known[flat] = target
+            cls._known[key] = target
         return target
 
 

@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from agent.house import CannotOpen, House
 from agent.notify import keep_watchdog, notify, reloading
 from agent.outbox import Outbox
 from agent.pipeline import Pipeline, deliver
-from agent.plugin import Exporter
+from agent.plugin import Exporter, ReceiveError, Receiver
 from agent.receiving import Reception
 from agent.reload import Change, Reloads
 from agent.settings import show_duration
@@ -124,10 +124,11 @@ class Life:
             self._sources.cancel()
 
     async def _settled(self) -> bool:
-        """Take the admin port and the state directory; False, and said why, where they cannot be had."""
+        """Take the ports and the state directory; False, and said why, where they cannot be had."""
         try:
             (await self._house.prepare(self.wiring.config.agent)).make()
-        except CannotOpen as error:
+            await _open(self.wiring.receivers, {})
+        except (CannotOpen, ReceiveError) as error:
             logger.error("%s", error)
             self.failed = True
             return False
@@ -247,10 +248,16 @@ class Life:
             config = self._read(path)
             change = Change(self.wiring, wire(config, before=self.wiring))
             move = await self._house.prepare(config.agent)
+            try:
+                running = self.wiring.receivers
+                await _open({name: change.new.receivers[name] for name in change.entering}, running)
+            except BaseException:
+                move.take_back()
+                raise
         except Exception as error:
             self.reloads.failed += 1
             self.reloads.well = False
-            bug = None if isinstance(error, ConfigErrors | CannotOpen) else error
+            bug = None if isinstance(error, ConfigErrors | CannotOpen | ReceiveError) else error
             logger.error("cannot reload %s, so nothing has changed:\n%s", path, error, exc_info=bug)
             return
         try:
@@ -320,6 +327,19 @@ class Life:
                     logger.error("giving up at a second signal: what is held is lost")
                     self.failed = True
                     house.cancel()
+
+
+async def _open(receivers: Mapping[str, Receiver[Any]], running: Mapping[str, Receiver[Any]]) -> None:
+    """Let receivers take their ports, all of them or none. Raises ReceiveError."""
+    opened: list[Receiver[Any]] = []
+    try:
+        for name, receiver in receivers.items():
+            await receiver.open(running.get(name))
+            opened.append(receiver)
+    except BaseException:
+        for receiver in opened:
+            receiver.close()
+        raise
 
 
 async def _close(exporter: Exporter[Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +19,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from agent.kubernetes.address import is_address, split_address
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
@@ -164,6 +167,45 @@ class Tls(Settings):
         if self.key_file is not None and self.cert_file is None:
             raise OptionError("key_file is set without cert_file; set both", "key_file")
         return self
+
+
+def parse_server_url(url: str) -> str:
+    """Return the base URL of a server, without a slash at its end: ``http://``, ``https://`` or ``kubernetes://``.
+
+    Raises ValueError, whose text does not show the URL.
+    """
+    if is_address(url):
+        rest = split_address(url)[1]
+        if "?" in rest or "#" in url:
+            raise ValueError("a base URL has no query and no fragment; leave out what stands behind the path")
+        return url.rstrip("/")
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("not an HTTP URL; write one that begins with http://, https:// or kubernetes://")
+    try:
+        parts = urlsplit(url)
+        reachable = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # its text quotes the URL, which may hold a password
+        reachable = False
+    if not reachable:
+        raise ValueError("no host, or no port that can be; write one such as http://prometheus:9090") from None
+    if parts.query or parts.fragment:
+        raise ValueError("a base URL has no query and no fragment; leave out what begins with ? or #")
+    return url.rstrip("/")
+
+
+ServerUrl = Annotated[str, AfterValidator(parse_server_url)]
+
+
+class ClusterSettings(Settings):
+    """Which Kubernetes cluster, and as whom."""
+
+    kubeconfig: str | None = option(
+        None,
+        "Kubeconfig file. Default: those of KUBECONFIG, else the service account of the pod that this runs in, else "
+        "~/.kube/config.",
+        examples=["/etc/ebbtide/kubeconfig"],
+    )
+    context: str | None = option(None, "Context of the kubeconfig. Default: its current one.", examples=["north"])
 
 
 class QueueSettings(Settings):

@@ -70,7 +70,7 @@ class _Left:
         left = set(pairs(base.flat))
         mine = list(pairs(self._target.flat))
         kept = {name: value for name, value in mine if (name, value) in left}
-        return self._target if len(kept) == len(mine) else Target.of(kept)
+        return self._target if len(kept) == len(mine) else Target.of(kept, dict(pairs(self._target.attributes)))
 
 
 class Relabel(SeriesProcessor[RelabelSettings]):

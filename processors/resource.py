@@ -19,6 +19,8 @@ Profile "otel" makes the workload the resource:
   a ``namespace`` or ``pod`` there is what the series is about.
 - Other jobs: ``container`` and ``node`` -> k8s.*; further target labels move under their own names. In the fallback
   only the names that have a place under k8s.* and ``component`` move.
+- Every job: what a discovery knows of a target beside its labels (``Target.attributes``: node, pod UID, container) is
+  set on the resource as it is.
 
 Profile "prometheus" takes ``job`` and ``instance`` alone, so that converters to Prometheus rebuild every label.
 
@@ -151,7 +153,7 @@ class Resource(SeriesProcessor[ResourceSettings]):
         self._configured = dict(self.settings.attributes)
         self._key = self.owner
         # Resources by the labels they are made of: weak, like all interning.
-        self._made: weakref.WeakValueDictionary[Flat, ebbtide.Resource] = weakref.WeakValueDictionary()
+        self._made: weakref.WeakValueDictionary[tuple[Flat, Flat], ebbtide.Resource] = weakref.WeakValueDictionary()
 
     def map_series(self, series: Series) -> Series:
         """Return the series with its resource and scope, and without the labels that they came from."""
@@ -179,14 +181,16 @@ class Resource(SeriesProcessor[ResourceSettings]):
         return _ROUND_TRIP if self._profile == "prometheus" else _likely_target_names(sample_name, flat)
 
     def _whole(self, target: Target) -> _Whole:
-        return _Whole(frozenset(pairs(target.flat)), self._resource)
+        beside = target.attributes  # the target itself is not held: it holds what is returned
+        return _Whole(frozenset(pairs(target.flat)), lambda moved: self._resource(moved, beside))
 
-    def _resource(self, moved: Flat) -> ebbtide.Resource:
-        """Return the resource of the labels that move."""
-        resource = self._made.get(moved)
+    def _resource(self, moved: Flat, beside: Flat = ()) -> ebbtide.Resource:
+        """Return the resource of the labels that move, and of what is known of the target beside them."""
+        key = (moved, beside)
+        resource = self._made.get(key)
         if resource is None:
-            attributes = _PROFILES[self._profile](dict(pairs(moved))) | self._configured
-            resource = self._made[moved] = ebbtide.Resource.of(attributes)
+            attributes = _PROFILES[self._profile](dict(pairs(moved))) | dict(pairs(beside)) | self._configured
+            resource = self._made[key] = ebbtide.Resource.of(attributes)
         return resource
 
 

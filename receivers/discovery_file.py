@@ -158,7 +158,7 @@ def _need_yaml() -> None:
         import yaml  # noqa: F401
     except ImportError:
         raise ConfigError(
-            "cannot read YAML: no library for it is installed; run: pip install 'ebbtide[kubeconfig]', or write JSON",
+            "cannot read YAML: no library for it is installed; run: pip install 'ebbtide[yaml]', or write JSON",
             "discovery",
         ) from None
 

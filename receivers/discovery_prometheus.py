@@ -14,7 +14,17 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from ebbtide import Client, Fault, FoldedLog, PositiveDuration, ReceiveError, Settings, deadline, option
+from ebbtide import (
+    Client,
+    ClusterSettings,
+    Fault,
+    FoldedLog,
+    PositiveDuration,
+    ReceiveError,
+    ServerUrl,
+    deadline,
+    option,
+)
 from receivers.discovery import Groups, TargetGroup
 from receivers.target_set import ADDRESS, PARAMETER, PATH, SCHEME
 
@@ -22,17 +32,17 @@ MOST_BYTES = 256 << 20
 """Largest answer that is read, inflated: about 100,000 targets."""
 
 
-class PrometheusDiscoverySettings(Settings):
+class PrometheusDiscoverySettings(ClusterSettings):
     """Targets that a Prometheus scrapes."""
 
     kind: Literal["prometheus"] = option("prometheus", "Where targets come from.")
-    url: str = option(..., "Base URL of the Prometheus server; `/api/v1/targets` is appended.")
+    url: ServerUrl = option(..., "Base URL of the Prometheus server; `/api/v1/targets` is appended.")
     job: str = option("linkerd-proxy", "Job whose targets are taken.")
     refresh: PositiveDuration = option("30s", "How often to ask.")
 
 
 class PrometheusDiscovery:
-    """Asks ``/api/v1/targets`` again and again. ``client`` is the receiver's, with its credentials."""
+    """Asks ``/api/v1/targets`` again and again, by ``client``, which is closed at the end."""
 
     def __init__(
         self, settings: PrometheusDiscoverySettings, client: Client, timeout: float, log: FoldedLog, name: str
@@ -46,19 +56,35 @@ class PrometheusDiscovery:
     async def run(self, update: Callable[[Groups], None]) -> None:
         """Tell of the targets at each answer; one that fails changes nothing."""
         due = trio.current_time()
-        while True:
-            try:
-                update(await self.once())
-                self._log.recovered("discovery", "receivers.%s: targets are told again after %d failures", self._name)
-            except ReceiveError as error:
-                self._log(
-                    logging.WARNING, "discovery", "receivers.%s: %s; the targets stay as they were", self._name, error
-                )
-            due = max(due + self._settings.refresh, trio.current_time())
-            await trio.sleep_until(due)
+        try:
+            while True:
+                await self._told(update)
+                due = max(due + self._settings.refresh, trio.current_time())
+                await trio.sleep_until(due)
+        finally:
+            await self._close()
+
+    async def _told(self, update: Callable[[Groups], None]) -> None:
+        try:
+            update(await self._ask())
+            self._log.recovered("discovery", "receivers.%s: targets are told again after %d failures", self._name)
+        except ReceiveError as error:
+            self._log(
+                logging.WARNING, "discovery", "receivers.%s: %s; the targets stay as they were", self._name, error
+            )
 
     async def once(self) -> Groups:
         """Ask once. Raises ReceiveError."""
+        try:
+            return await self._ask()
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
+        with trio.CancelScope(shield=True), trio.move_on_after(1):
+            await self._client.aclose()
+
+    async def _ask(self) -> Groups:
         url = self._settings.url.rstrip("/") + "/api/v1/targets"
         try:
             with deadline(self._timeout, url):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import ClassVar, Self
-from urllib.parse import urlsplit
 
 import trio
 from pydantic import field_validator
@@ -22,6 +21,7 @@ from ebbtide import (
     ReceiveError,
     Recording,
     Response,
+    ServerUrl,
     deadline,
     option,
     safe_url,
@@ -32,7 +32,7 @@ from receivers.health import Health
 from receivers.limits import TooMuch
 from receivers.metadata import Enquiry
 from receivers.policy import forbidden
-from receivers.polling import PollingReceiver, PollingSettings, labels_of
+from receivers.polling import PollingReceiver, ServerSettings, labels_of
 from receivers.replay import Feeds, Noting, Remembering, Tee, feed_all
 from receivers.scrape import Scrape
 from receivers.skeleton import Page, PageReader
@@ -48,10 +48,10 @@ _NS = 10**9
 Read = Callable[[PageReader], Awaitable[None]]
 
 
-class FederateSettings(PollingSettings):
+class FederateSettings(ServerSettings):
     """Options of the `federate` receiver."""
 
-    url: str = option(..., "Base URL of the Prometheus server; `/federate` is appended.")
+    url: ServerUrl = option(..., "Base URL of the Prometheus server; `/federate` is appended.")
     match: list[str] = option(
         ['{job="linkerd-proxy"}', '{job="linkerd-controller"}'],
         "Selectors of the series to take; their union is taken.",
@@ -59,22 +59,6 @@ class FederateSettings(PollingSettings):
     stale_after: PositiveDuration = option(
         "5m", "A series whose timestamp does not move for so long, or which is missing for so long, ends."
     )
-
-    @field_validator("url")
-    @classmethod
-    def _an_http_url(cls, url: str) -> str:
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("not an HTTP URL; write one that begins with http:// or https://")
-        try:
-            parts = urlsplit(url)
-            reachable = bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its text quotes the URL, which may hold a password
-            reachable = False
-        if not reachable:
-            raise ValueError("no host, or no port that can be; write one such as http://prometheus:9090") from None
-        if parts.query or parts.fragment:
-            raise ValueError("a base URL has no query and no fragment; leave out what begins with ? or #")
-        return url.rstrip("/")
 
     @field_validator("match")
     @classmethod
@@ -190,7 +174,7 @@ class Federate(PollingReceiver[FederateSettings]):
             await read(reader)
             born = self._scrape.newcomers
             if born:
-                await self._enquire(enquiry)
+                await enquiry.about(self._scrape)
             return self._scrape.finish(reader), born
         except BaseException as error:
             self._scrape.abandon(reader)
@@ -210,14 +194,6 @@ class Federate(PollingReceiver[FederateSettings]):
             _check_content_type(response)
             async for chunk in response.chunks(self.settings.max_body):
                 reader.feed(chunk)
-
-    async def _enquire(self, enquiry: Enquiry) -> None:
-        """Ask for what newcomers need beside their samples: types, and the labels of their targets."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(enquiry.types, self._scrape)
-            unknown = self._scrape.unknown_targets()
-            if unknown:
-                nursery.start_soon(enquiry.targets, self._scrape, unknown)
 
     async def _report(
         self, emit: Emit, now: int, *, up: bool, seconds: float, samples: int = 0, left: int = 0, added: int = 0

@@ -30,3 +30,34 @@ def forbidden(where: str) -> str:
         "(linkerd.io/inject: enabled) and apply this policy, with the name and namespace of the agent's ServiceAccount:\n"
         + PROMETHEUS_POLICY
     )
+
+PROXY_POLICY = """\
+apiVersion: policy.linkerd.io/v1alpha1
+kind: AuthorizationPolicy
+metadata:
+  namespace: NAMESPACE
+  name: ebbtide-metrics
+spec:
+  targetRef:
+    group: policy.linkerd.io
+    kind: HTTPRoute
+    name: proxy-metrics
+  requiredAuthenticationRefs:
+    - kind: ServiceAccount
+      name: ebbtide
+      namespace: ebbtide
+"""
+
+
+def proxy_forbidden(where: str) -> str:
+    """Return the sentence for a 403 from a proxy's own port, and the policy that cures it.
+
+    The HTTPRoute that it names is one of those that ``linkerd viz allow-scrapes`` prints (linkerd2,
+    viz/cmd/allow-scrapes.go), beside the Server, and a route that keeps the kubelet's probes alive.
+    """
+    return (
+        f"cannot read {where}: 403, the proxy's policy does not let this agent in; mesh the agent "
+        "(linkerd.io/inject: enabled), run `linkerd viz allow-scrapes | kubectl apply -n NAMESPACE -f -` for the target's "
+        "namespace, and apply this policy there, with the name and namespace of the agent's ServiceAccount:\n"
+        + PROXY_POLICY
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import trio
@@ -13,6 +13,7 @@ import trio
 from ebbtide import (
     BasicAuth,
     Client,
+    ClusterSettings,
     Context,
     Emit,
     FoldedLog,
@@ -21,10 +22,14 @@ from ebbtide import (
     ReceiveError,
     Receiver,
     Secret,
+    ServerUrl,
     Settings,
     Tls,
+    is_address,
+    need_kubernetes,
     option,
     span,
+    split_address,
 )
 from receivers.limits import Limits
 
@@ -63,9 +68,10 @@ class PollingSettings(Settings):
         """The limits of one scrape."""
         return Limits(self.sample_limit, self.label_limit, self.label_name_length_limit, self.label_value_length_limit)
 
-    def client(self) -> Client:
-        """Return an HTTP client with these options."""
+    def client(self, **more: Any) -> Client:
+        """Return an HTTP client with these options; ``more`` of its own."""
         return Client(
+            **more,
             headers=self.headers,
             tls=self.tls,
             basic_auth=self.basic_auth,
@@ -73,6 +79,17 @@ class PollingSettings(Settings):
             bearer_token_file=self.bearer_token_file,
             keepalive_expiry=max(90.0, 3 * self.interval),
         )
+
+
+class ServerSettings(PollingSettings, ClusterSettings):
+    """The options of every receiver that polls one server."""
+
+    url: ServerUrl = option(..., "Base URL of the server.")
+
+    def client(self, **more: Any) -> Client:
+        """Return an HTTP client with these options. Raises ConfigError where a library for them is missing."""
+        need_kubernetes(self.kubeconfig, self.context, self.url)
+        return super().client(kubeconfig=self.kubeconfig, context=self.context, **more)
 
 
 P = TypeVar("P", bound=PollingSettings)
@@ -155,7 +172,9 @@ class Schedule:
 
 
 def instance_of(url: str) -> str:
-    """Return host:port of a URL, the port filled in."""
+    """Return host:port of a URL, the port filled in; of a ``kubernetes://`` URL those that would lead there inside."""
+    if is_address(url):
+        return split_address(url)[0].instance
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -167,4 +186,4 @@ def labels_of(job: str, url: str) -> Mapping[str, str]:
     return {"job": job, "instance": instance_of(url)}
 
 
-__all__ = ["PollingReceiver", "PollingSettings", "Schedule", "instance_of", "labels_of"]
+__all__ = ["PollingReceiver", "PollingSettings", "Schedule", "ServerSettings", "instance_of", "labels_of"]

@@ -2,7 +2,8 @@
 
 Strategy. A discovery gives groups of raw targets: labels, of which ``__address__``, ``__scheme__``, ``__metrics_path__`` and
 ``__param_*`` say how to reach it. ``Population`` turns one into a ``ScrapeTarget``, or into a reason why not; it is the same for
-whatever found it. A ``TargetSet`` keeps the last word of each discovery, and tells of the whole at each change.
+whatever found it. A ``TargetSet`` keeps the last word of each discovery, and tells of the whole at each change;
+groups that stay the same objects are not looked at again.
 
 Source: prometheus/prometheus, scrape/target.go (PopulateLabels, URL) and scrape/manager.go. One thing differs: where an
 address has no port, ``instance`` has the one that is dialled.
@@ -14,7 +15,8 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import trio
@@ -34,11 +36,14 @@ MOST_REASONS = 3
 
 @dataclass(frozen=True, slots=True)
 class ScrapeTarget:
-    """One target. ``labels`` flat and sorted, as they are put on its series; ``found`` its raw labels, for enrichment."""
+    """One target. ``labels`` flat and sorted, as they are put on its series; ``found`` its raw labels, for enrichment.
+
+    Raw labels that change (a pod gets ready, is annotated) do not make it another target.
+    """
 
     url: str
     labels: tuple[tuple[str, str], ...]
-    found: tuple[tuple[str, str], ...] = ()
+    found: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     @property
     def instance(self) -> str:
@@ -165,6 +170,14 @@ def _static(target: str) -> Mapping[str, str]:
     return {ADDRESS: parts.netloc, SCHEME: parts.scheme, **path, **parameters}
 
 
+class _Made(NamedTuple):
+    """A group, and what was made of it."""
+
+    group: TargetGroup
+    targets: list[ScrapeTarget]
+    bad: list[str]
+
+
 class TargetSet:
     """All targets of a receiver: those named one by one, and those that discoveries give, by their names."""
 
@@ -182,6 +195,7 @@ class TargetSet:
         self._log = log
         self._name = name
         self._last: tuple[ScrapeTarget, ...] | None = None
+        self._made: dict[tuple[str, str], _Made] = {}  # by discovery and source
 
     async def run(self, changed: Callable[[tuple[ScrapeTarget, ...]], None]) -> None:
         """Call ``changed`` with all targets, at once and at each change, until cancelled."""
@@ -220,21 +234,33 @@ class TargetSet:
         """Every target once, in a fixed order; those that cannot be scraped are logged."""
         targets: dict[tuple[str, tuple[tuple[str, str], ...]], ScrapeTarget] = {}
         bad: list[str] = []
-        for found in self._found():
-            try:
-                target = self._population(found)
-            except BadTarget as error:
-                bad.append(f"{dict(found).get(ADDRESS) or 'one without address'}: {error}")
-                continue
-            if target is not None:
+        self._made = {key: self._made_of(key, group) for key, group in self._all_groups()}
+        for made in self._made.values():
+            bad += made.bad
+            for target in made.targets:
                 targets.setdefault((target.url, target.labels), target)
         if bad:
             self._log(logging.WARNING, "targets", "receivers.%s: cannot scrape %d targets (%s); correct what gives them, or relabel them",
                       self._name, len(bad), "; ".join(sorted(bad)[:MOST_REASONS]))  # fmt: skip
         return tuple(targets[key] for key in sorted(targets))
 
-    def _found(self) -> Iterable[Mapping[str, str]]:
+    def _all_groups(self) -> Iterable[tuple[tuple[str, str], TargetGroup]]:
         for name in sorted(self._groups):
-            for group in self._groups[name].values():
-                for target in group.targets:
-                    yield {**group.labels, **target}
+            for source, group in self._groups[name].items():
+                yield (name, source), group
+
+    def _made_of(self, key: tuple[str, str], group: TargetGroup) -> _Made:
+        """Populate a group; one that is still the same object has the same targets as before."""
+        made = self._made.get(key)
+        if made is not None and made.group is group:
+            return made
+        made = _Made(group, [], [])
+        for found in group.targets:
+            try:
+                target = self._population({**group.labels, **found})
+            except BadTarget as error:
+                made.bad.append(f"{found.get(ADDRESS) or 'one without address'}: {error}")
+                continue
+            if target is not None:
+                made.targets.append(target)
+        return made

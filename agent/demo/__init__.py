@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import importlib.util
 import logging
 import os
 import signal
 import socket
 import sys
+import tempfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,10 +44,14 @@ class DemoOptions:
 
 @dataclass(frozen=True, slots=True)
 class Urls:
-    """Where the demo serves: ``prometheus`` without a path, and one URL for each proxy's page."""
+    """Where the demo serves: ``prometheus`` without a path, and one URL for each proxy's page.
+
+    ``kubernetes`` is the API server of the mesh's pods, "" where the library for it is not installed.
+    """
 
     prometheus: str
     proxies: tuple[str, ...]
+    kubernetes: str = ""
 
 
 async def serve(options: DemoOptions, task_status: trio.TaskStatus[Urls] = trio.TASK_STATUS_IGNORED) -> None:
@@ -55,7 +62,20 @@ async def serve(options: DemoOptions, task_status: trio.TaskStatus[Urls] = trio.
     async with trio.open_nursery() as nursery:
         port = await nursery.start(serve_http, api, HOST, options.port)
         base = f"http://{HOST}:{port}"
-        task_status.started(Urls(base, tuple(base + target.path for target in mesh.targets if target.openmetrics_tail)))
+        pages = tuple(base + target.path for target in mesh.targets if target.openmetrics_tail)
+        task_status.started(Urls(base, pages, await _serve_cluster(mesh, port, nursery)))
+
+
+async def _serve_cluster(mesh: Mesh, port: int, nursery: trio.Nursery) -> str:
+    """Serve Kubernetes' API beside the mesh; return its URL."""
+    if importlib.util.find_spec("wsproto") is None:  # an extra
+        return ""
+    from agent.demo.cluster import ClusterApi
+    from agent.demo.cluster_objects import cluster_of
+    from agent.demo.cluster_server import serve_cluster
+
+    api = ClusterApi(cluster_of(mesh, HOST, port))
+    return f"http://{HOST}:{await nursery.start(serve_cluster, api, HOST)}"
 
 
 def main(options: DemoOptions) -> int:
@@ -102,19 +122,41 @@ async def _run_parts(options: DemoOptions, nursery: trio.Nursery, outcome: _Outc
 
     urls: Urls = await nursery.start(serve, options)
     gc.freeze()  # the mesh stays as long as the process: collections need not look through it again and again
-    _announce(urls)
-    if options.no_agent:
-        await trio.sleep_forever()
-    try:
-        outcome.status = await _run_agent(options, urls)
-    except (ConfigErrors, ConfigError) as mistake:
-        outcome.mistake = mistake
+    with _kubeconfig(urls.kubernetes) as kubeconfig:
+        _announce(urls, kubeconfig)
+        if options.no_agent:
+            await trio.sleep_forever()
+        try:
+            outcome.status = await _run_agent(options, urls)
+        except (ConfigErrors, ConfigError) as mistake:
+            outcome.mistake = mistake
 
 
-def _announce(urls: Urls) -> None:
+@contextmanager
+def _kubeconfig(server: str) -> Iterator[str]:
+    """Write a kubeconfig for the demo's cluster, and make it this process' own; returns its path, "" for none."""
+    if not server:
+        yield ""
+        return
+    from agent.demo.cluster_objects import kubeconfig
+
+    before = os.environ.get("KUBECONFIG")
+    with tempfile.NamedTemporaryFile("w", prefix="ebbtide-demo-", suffix=".kubeconfig") as file:
+        file.write(kubeconfig(server))
+        file.flush()
+        os.environ["KUBECONFIG"] = file.name
+        try:
+            yield file.name
+        finally:
+            del os.environ["KUBECONFIG"]
+            os.environ.update({"KUBECONFIG": before} if before is not None else {})
+
+
+def _announce(urls: Urls, kubeconfig: str) -> None:
+    cluster = f", Kubernetes at {urls.kubernetes} (kubeconfig {kubeconfig})" if kubeconfig else ""
     print(
         f"ebbtide demo: a simulated mesh, nothing in it is real: Prometheus at {urls.prometheus} "
-        f"(/federate, /api/v1/query), {len(urls.proxies)} proxies at {urls.proxies[0]} and on",
+        f"(/federate, /api/v1/query), {len(urls.proxies)} proxies at {urls.proxies[0]} and on{cluster}",
         file=sys.stderr,
         flush=True,
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
@@ -164,3 +166,49 @@ async def test_a_body_that_drips_is_408(monkeypatch: pytest.MonkeyPatch, port: i
 async def test_a_port_that_is_taken_is_an_oserror(port: int) -> None:
     with pytest.raises(OSError, match="in use"):
         await serve_http(echo, "127.0.0.1", port)
+
+
+# -- gates and limits of one server -------------------------------------------------------------------------------------
+
+
+async def serve_gated(nursery: trio.Nursery, gate: httpserver.Gate, **limits: float) -> int:
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+
+    async def serve(task_status: trio.TaskStatus[object]) -> None:
+        await httpserver.serve_listeners(
+            echo, listeners, limits=httpserver.Limits(**limits), gate=gate, task_status=task_status
+        )
+
+    await nursery.start(serve)
+    port: int = listeners[0].socket.getsockname()[1]
+    return port
+
+
+async def test_a_gate_refuses_before_the_body_is_read_and_is_left_after_the_answer(nursery: trio.Nursery) -> None:
+    seen: list[str] = []
+
+    @asynccontextmanager
+    async def gate(request: Request) -> AsyncIterator[Response | None]:
+        seen.append(f"in {request.path} {len(request.body)}")
+        yield Response(503, b"later\n", headers=(("Retry-After", "5"),)) if request.path == "/no" else None
+        seen.append(f"out {request.path}")
+
+    port = await serve_gated(nursery, gate)
+    answer = await say(port, f"POST /yes HTTP/1.1\r\nContent-Length: 2\r\n{HEAD}ok")
+    assert answer.startswith(b"HTTP/1.1 200")
+    answer = await say(port, f"POST /no HTTP/1.1\r\nContent-Length: 999999\r\n{HEAD}")
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"Retry-After: 5" in answer
+    assert b"Connection: close" in answer
+    assert seen == ["in /yes 0", "out /yes", "in /no 0"]
+
+
+async def test_a_server_has_limits_of_its_own(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(httpserver, "LINGER_TIMEOUT", 0.02)
+    port = await serve_gated(nursery, httpserver._open_gate, body=5, body_timeout=0.02)
+    assert (await say(port, f"POST / HTTP/1.1\r\nContent-Length: 5\r\n{HEAD}12345")).startswith(b"HTTP/1.1 200")
+    assert (await say(port, f"POST / HTTP/1.1\r\nContent-Length: 6\r\n{HEAD}123456")).startswith(b"HTTP/1.1 413")
+    async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+        await stream.send_all(f"POST / HTTP/1.1\r\nContent-Length: 5\r\n{HEAD}ab".encode())
+        with trio.fail_after(5):
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 408")

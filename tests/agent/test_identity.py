@@ -34,6 +34,10 @@ def test_scopes_and_targets_are_interned() -> None:
     assert Scope.of("a") is not Scope.of("a", schema_url="http://x")
     assert Target.of({"job": "j", "instance": "i"}) is Target.of({"instance": "i", "job": "j"})
     assert Target.of({"job": "j"}).names == {"job"}
+    known = Target.of({"job": "j"}, {"k8s.node.name": "n", "k8s.pod.uid": ""})
+    assert known.attributes == ("k8s.node.name", "n")
+    assert known is Target.of({"job": "j"}, {"k8s.node.name": "n"})
+    assert known is not Target.of({"job": "j"})
 
 
 def test_labels_are_interned_and_forgotten() -> None:

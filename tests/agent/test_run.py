@@ -10,7 +10,7 @@ import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -21,7 +21,18 @@ from agent import run as run_module
 from agent.batch import Batch, Row
 from agent.config import Config, ConfigErrors, Declared
 from agent.outbox import Outbox
-from agent.plugin import ClosedOutput, ConfigError, Emit, Exporter, Payload, Processor, Receiver, Rejected, Retry
+from agent.plugin import (
+    ClosedOutput,
+    ConfigError,
+    Emit,
+    Exporter,
+    Payload,
+    Processor,
+    ReceiveError,
+    Receiver,
+    Rejected,
+    Retry,
+)
 from agent.run import main, run
 from agent.series import Series
 from agent.settings import AgentSettings, OutboxSettings, PipelineSettings, Settings, option
@@ -727,3 +738,38 @@ async def test_an_exporter_that_cannot_close_is_logged(
     assert await main(config(Source, Hangs, Sticks), once=True) == 0
     assert trio.current_time() - began < 2 * run_module.CLOSE_SECONDS
     assert "cannot close" in caplog.text
+
+
+# -- ports of receivers -------------------------------------------------------------------------------------------------
+
+
+class Opens(Leaves):
+    """Takes something before it runs: not at all with the word "no"."""
+
+    asked: ClassVar[list[tuple[str, str]]] = []  # of whom, and whom it was opened after
+
+    async def open(self, before: Receiver[Any] | None = None) -> None:
+        self.asked.append((self.settings.word, before.settings.word if before else ""))
+        if self.settings.word == "no":
+            raise ReceiveError("cannot listen at the door: it is shut; open it")
+
+
+async def test_a_receiver_that_cannot_open_ends_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    assert await main(worded("no", Opens)) == 1
+    assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == [
+        "cannot listen at the door: it is shut; open it"
+    ]
+
+
+async def test_a_receiver_that_cannot_open_changes_nothing_at_a_reload(
+    autojump_clock: object, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    Opens.asked.clear()
+    nursery.start_soon(after, 0.5, signal.SIGHUP)
+    nursery.start_soon(after, 5.5, signal.SIGHUP)
+    nursery.start_soon(after, 9.5, signal.SIGTERM)
+    files = reading(worded("no", Opens), worded("2", Opens))
+    assert await main(worded("1", Opens), read=files, ledger_path=tmp_path / "l.json") == 0
+    assert Opens.asked == [("1", ""), ("no", "1"), ("2", "1")]
+    assert "so nothing has changed:\ncannot listen at the door" in caplog.text
+    balanced(tmp_path / "l.json")

@@ -20,6 +20,7 @@ from agent.settings import (
     clashes,
     option,
     parse_duration,
+    parse_server_url,
     parse_size,
     show_duration,
     show_size,
@@ -159,3 +160,34 @@ def test_an_admin_address_must_be_one(admin: str) -> None:
 @pytest.mark.parametrize("admin", ["", ":9464", "0.0.0.0:0", "[::1]:9464"])
 def test_admin_addresses(admin: str) -> None:
     assert AgentSettings(admin=admin).admin == admin
+
+
+@pytest.mark.parametrize(
+    ("url", "base"),
+    [
+        ("http://prometheus:9090/", "http://prometheus:9090"),
+        ("https://p/prefix", "https://p/prefix"),
+        ("kubernetes://viz/service/prometheus:9090", "kubernetes://viz/service/prometheus:9090"),
+        ("kubernetes://viz/pods?selector=app=p:admin/prefix/", "kubernetes://viz/pods?selector=app=p:admin/prefix"),
+    ],
+)
+def test_base_urls(url: str, base: str) -> None:
+    assert parse_server_url(url) == base
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("ftp://secret", "not an HTTP URL"),
+        ("http://h:secret", "no host, or no port that can be"),
+        ("http://h?secret", "a base URL has no query"),
+        ("kubernetes://secret", "not a URL of something in Kubernetes"),
+        ("kubernetes://a/service/secret:70000", "no port has this number"),
+        ("kubernetes://a/service/b:80?secret", "a base URL has no query and no fragment"),
+        ("kubernetes://a/service/b:80/#secret", "a base URL has no query and no fragment"),
+    ],
+)
+def test_no_base_urls(url: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text) as caught:
+        parse_server_url(url)
+    assert "secret" not in str(caught.value)

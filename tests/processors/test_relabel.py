@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide import Batch, Context, Family, Relabelling, Series, SeriesTable, Target
+from ebbtide import Batch, Context, Family, Relabelling, RelabelRule, Series, SeriesTable, Target
 from exporters.otlp_template import encode
 from processors.relabel import Relabel, RelabelSettings
 from processors.resource import Resource
@@ -296,3 +296,11 @@ def test_a_batch_is_relabelled_as_each_row_would_be(series: list[Series], rules:
 def _identity(series: Series) -> object:
     """Name, labels and type: series that differ in type alone are two streams in OTLP."""
     return frozenset((series.labels | {"__name__": series.name}).items()), series.family.identity
+
+
+def test_what_is_known_of_a_target_beside_its_labels_stays() -> None:
+    target = Target.of({"job": "j", "pod": "p"}, {"k8s.node.name": "n"})
+    series = Series.of("x", {"job": "j", "pod": "p"}, target=target)
+    found = Relabel(RelabelSettings(rules=[RelabelRule(action="labeldrop", regex="pod")])).map_series(series)
+    assert found is not None
+    assert found.target is Target.of({"job": "j"}, {"k8s.node.name": "n"})

@@ -68,6 +68,18 @@ def test_labels_of_the_target_move_and_all_others_stay() -> None:
     }  # fmt: skip
 
 
+def test_what_is_known_beside_the_labels_is_on_the_resource() -> None:
+    beside = {"k8s.node.name": "node-1", "k8s.pod.uid": "u", "k8s.container.name": "proxy"}
+    target = Target.of(POD, beside)
+    found = resource().map_series(Series.of("request_total", POD, target=target))
+    assert dict(found.resource.attributes) == POD_RESOURCE | beside
+    assert found.labels == {}
+    assert dict(resource("prometheus").map_series(Series.of("x", POD, target=target)).resource.attributes) == {
+        "service.name": POD["job"], "service.instance.id": POD["instance"],
+    }  # fmt: skip
+    assert mapped(POD, known=POD) == (POD_RESOURCE, {})
+
+
 def test_a_label_whose_value_is_not_the_targets_stays() -> None:
     attributes, labels = mapped(POD | {"pod": "other", "deployment": "relabelled"}, known=POD)
     assert labels == {"pod": "other", "deployment": "relabelled"}

@@ -98,5 +98,5 @@ def test_what_is_no_name_of_files(files: list[str]) -> None:
 def test_without_the_library_for_yaml_the_command_to_run_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "yaml", None)
     discovery("a.json")
-    with pytest.raises(ConfigError, match=r"pip install 'ebbtide\[kubeconfig\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'ebbtide\[yaml\]'"):
         discovery("a.yml")

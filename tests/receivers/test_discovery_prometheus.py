@@ -6,7 +6,9 @@ import json
 import logging
 from contextlib import aclosing
 from itertools import chain, repeat
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import trio
@@ -16,6 +18,7 @@ from ebbtide import Client, FoldedLog, ReceiveError
 from receivers.discovery import Groups
 from receivers.discovery_prometheus import PrometheusDiscovery, PrometheusDiscoverySettings
 from receivers.target_set import Population
+from tests.clusters import pod, running, service
 
 JSON = {"Content-Type": "application/json"}
 
@@ -88,3 +91,11 @@ async def test_a_failure_changes_nothing_and_is_said(nursery: trio.Nursery, capl
         nursery.cancel_scope.cancel()
     assert heard == ["a:4191", "b:4191"]
     assert "the server answered 503; check `discovery`; the targets stay as they were" in caplog.text
+
+
+async def test_through_a_port_forward(nursery: trio.Nursery, tmp_path: Path) -> None:
+    server = await serve(nursery, repeat(told(active("10.0.0.1"))))
+    cluster = await running(nursery, tmp_path, [pod("a"), service("web")])
+    cluster.cluster.forwards["shop", "a", 8080] = "127.0.0.1", urlsplit(server.url).port or 0
+    found = discovery("kubernetes://shop/service/web:80", Client(kubeconfig=cluster.kubeconfig))
+    assert len((await found.once())["targets"].targets) == 1

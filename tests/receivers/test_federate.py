@@ -10,6 +10,7 @@ import socket
 import tracemalloc
 from collections.abc import AsyncIterator
 from itertools import repeat
+from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -20,6 +21,7 @@ from agent import httpserver
 from agent.scripted import Connection, Request, ScriptedServer, Step, answer, serve, then_close, then_hang, then_reset
 from ebbtide import Batch, Context, ReceiveError, ReceiverCounts, Recording, Row, Target
 from receivers.federate import Federate, FederateSettings
+from tests.clusters import pod, running, service
 
 T0 = 1_795_362_000_000  # wall time of the first poll, ms
 GZIP = {"Content-Encoding": "gzip"}
@@ -600,6 +602,18 @@ def test_options_that_cannot_be(options: dict[str, object], said: str) -> None:
         FederateSettings.model_validate(given)
     assert said in str(caught.value)
     assert "s3cret" not in str(caught.value)
+
+
+async def test_through_a_port_forward(source: Source, nursery: trio.Nursery, tmp_path: Path) -> None:
+    cluster = await running(nursery, tmp_path, [pod("a"), service("web")])
+    cluster.cluster.forwards["shop", "a", 8080] = "127.0.0.1", urlsplit(source.server.url).port or 0
+    agent = Agent("kubernetes://shop/service/web:80", kubeconfig=cluster.kubeconfig)
+    rows = await agent.poll()
+    assert len(scraped(rows)) == 7
+    assert {row.series.labels["instance"] for row in rows if row.series.name == "scrape_duration_seconds"} == {
+        "web.shop:80"
+    }
+    await agent.receiver.aclose()
 
 
 @pytest.mark.parametrize("base", ["", "/", "/prometheus", "/prometheus/"])

@@ -249,6 +249,7 @@ async def test_each_poll_is_a_span(autojump_clock: MockClock) -> None:
         ("https://[::1]", "[::1]:443"),
         ("http://me:s3cret@prometheus:9090", "prometheus:9090"),
         ("https://me@[::1]/x", "[::1]:443"),
+        ("kubernetes://linkerd-viz/service/prometheus:9090", "prometheus.linkerd-viz:9090"),
     ],
 )
 def test_the_instance_is_host_and_port(url: str, instance: str) -> None:

@@ -1,5 +1,6 @@
 """The demo over real sockets, and what it is started with."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import trio
 
 import agent.demo
 from agent.demo import DemoOptions, Urls, default_file, main, on_a_free_port, serve
+from agent.demo.cluster_objects import kubeconfig
+from agent.http import Client
 from agent.settings import AgentSettings
 
 
@@ -27,6 +30,18 @@ async def test_it_serves_pages_and_federate(nursery: trio.Nursery) -> None:
     nursery.cancel_scope.cancel()
 
 
+async def test_it_serves_a_cluster(nursery: trio.Nursery, tmp_path: Path) -> None:
+    urls: Urls = await nursery.start(serve, DemoOptions(proxies=2))
+    file = tmp_path / "kubeconfig"
+    file.write_text(kubeconfig(urls.kubernetes), encoding="utf-8")
+    client = Client(kubeconfig=str(file))
+    for place in ("service/prometheus:9090", "pods?selector=linkerd.io/control-plane-component=prometheus:9090"):
+        async with client.get(f"kubernetes://linkerd-viz/{place}/federate", [("match[]", "up")]) as response:
+            assert (await response.read(1 << 20)).count(b"up{") > 2
+    await client.aclose()
+    nursery.cancel_scope.cancel()
+
+
 async def test_a_port_that_is_taken_is_said(nursery: trio.Nursery, capsys: pytest.CaptureFixture[str]) -> None:
     urls: Urls = await nursery.start(serve, DemoOptions(proxies=1))
     port = int(urls.prometheus.rpartition(":")[2])
@@ -39,11 +54,15 @@ def test_the_first_line_names_the_urls_and_says_that_it_is_a_simulation(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def once(options: DemoOptions, urls: Urls) -> int:
+        assert "http://" in Path(os.environ["KUBECONFIG"]).read_text()  # noqa: ASYNC240
         return 3
 
+    monkeypatch.setenv("KUBECONFIG", "mine")
     monkeypatch.setattr(agent.demo, "_run_agent", once)
     assert main(DemoOptions(proxies=1)) == 3
+    assert os.environ["KUBECONFIG"] == "mine"
     first = capsys.readouterr().err.splitlines()[0]
+    assert ".kubeconfig)" in first
     assert "http://127.0.0.1:" in first
     assert "simulated" in first
 
