@@ -46,8 +46,8 @@ _MS = 10**6  # ns
 _LATEST_MS = (2**63 - 1) // _MS
 _FUTURE = 600 * 10**9  # ns: a timestamp so far ahead of our clock is a mistake, and must not make later ones look old
 
-_CUMULATIVE = frozenset(("counter", "histogram", "summary"))
 _COUNTERS, _COMPOUND = frozenset(("counter",)), frozenset(("histogram", "summary"))
+_CUMULATIVE = _COUNTERS | _COMPOUND
 _CREATED = "_created"
 _MAY_BE_FOLDED = (_CREATED, "target_info", "otel_scope_info")
 
@@ -269,8 +269,7 @@ class Scrape:
         heads_over[over] = True
         ending = np.flatnonzero(columns.alive & heads_over[columns.head])  # a part alone does not end the whole
         batches = self._stale(ending, now)
-        absent = over[columns.seen_poll[over] < self.polls]
-        self._forget(absent)
+        self._forget(over[columns.seen_poll[over] < self.polls])
         return batches
 
     def _stale(self, slots: Index, now: int) -> list[Batch]:
@@ -281,8 +280,7 @@ class Scrape:
         table = SeriesTable(series for slot in slots.tolist() if (series := self._series[slot]) is not None)
         times = np.maximum(now, columns.sent[slots] + _MS)
         began = self._starts()[slots]
-        columns.alive[slots] = False
-        columns.start[slots] = 0
+        columns.alive[slots], columns.start[slots] = False, 0
         return [Batch(table, np.full(len(slots), STALE_NAN), times, began, np.ones(len(slots), np.bool_))]
 
     def _forget(self, slots: Index) -> None:
