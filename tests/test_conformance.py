@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
 from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
 
 import grpc
 import pytest
@@ -74,6 +75,28 @@ async def prometheus(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]:
         page = answer(200, PAGE.encode(), {"Content-Type": "text/plain; version=0.0.4"})
         api = answer(200, nothing, {"Content-Type": "application/json"})
         await connection.send_all(page if request.target.startswith("/federate") else api)
+
+    step: Step = {"well": well, "failing": answer(500, b"no"), "silent": then_hang()}[mood]
+    server = await serve(nursery, repeat(step))
+    return {"url": server.url, "interval": "100ms"}
+
+
+async def query_api(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]:
+    """A Prometheus' query API that knows two scrapes, and no metadata."""
+
+    async def well(connection: Connection, request: Request) -> None:
+        asked = parse_qs(urlsplit(request.target).query)
+        data: dict[str, Any] = {}
+        if "query" in asked:
+            now = float(asked["time"][0])
+            values = [[now - 20, "5"], [now - 10, "7"]]
+            labels = {"job": "linkerd-proxy", "instance": "10.0.0.1:4191", "deployment": "web"}
+            names = [("up", {}), ("request_total", {"direction": "inbound"}), ("response_latency_ms_count", {}),
+                     ("response_latency_ms_sum", {}), ("response_latency_ms_bucket", {"le": "+Inf"})]  # fmt: skip
+            result = [{"metric": {"__name__": name, **labels, **own}, "values": values} for name, own in names]
+            data = {"resultType": "matrix", "result": result}
+        body = json.dumps({"status": "success", "data": data}).encode()
+        await connection.send_all(answer(200, body, {"Content-Type": "application/json"}))
 
     step: Step = {"well": well, "failing": answer(500, b"no"), "silent": then_hang()}[mood]
     server = await serve(nursery, repeat(step))
@@ -170,6 +193,11 @@ RULES = [
 
 CASES: dict[str, list[Case]] = {
     "receivers.federate": [Case({"url": NOWHERE}, prometheus), Case({"url": NOWHERE, "scrape_metrics": False})],
+    "receivers.query": [
+        Case({"url": NOWHERE}, query_api),
+        Case({"url": NOWHERE, "queries": [{"name": "a", "query": "b"}], "scrape_metrics": False}),
+    ],
+    "receivers.remote_write": [Case({"listen": "127.0.0.1:0"})],
     "processors.relabel": [Case({"rules": []}), *(Case({"rules": [rule]}) for rule in RULES), Case({"rules": RULES})],
     "processors.filter": [
         Case({"drop": ['{__name__=~"h.*|g"}', 'up{n!="1"}']}),
@@ -229,7 +257,12 @@ def test_every_built_in_is_tried() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in CASES if name.startswith(("receivers", "exporters.otlp", "exporters.kafka"))]
+    "name",
+    [
+        name
+        for name in CASES
+        if name.startswith(("receivers", "exporters.otlp", "exporters.kafka")) and name != "receivers.remote_write"
+    ],
 )
 def test_what_waits_is_tried_with_a_peer(name: str) -> None:
     assert any(case.peer for case in CASES[name])
