@@ -174,10 +174,10 @@ class _Known(weakref.ref[Series]):
     number: int
 
 
-def _forget(known: Any) -> None:
+def _forget(known: Any, registry: dict[int, _Known] = Series._known) -> None:  # at exit the class may be gone already
     number = known.number
-    if Series._known.get(number) is known:
-        del Series._known[number]
+    if registry.get(number) is known:
+        del registry[number]
 
 
 class SeriesTable(Derivable):

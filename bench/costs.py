@@ -35,6 +35,7 @@ class Costs:
     """ns per sample and stage of each poll."""
 
     samples: int
+    names: tuple[str, ...] = STAGES
     stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @contextmanager
@@ -46,13 +47,13 @@ class Costs:
 
     def begin(self) -> None:
         """Begin a poll."""
-        for name in STAGES:
+        for name in self.names:
             self.stages[name].append(0.0)
 
     def medians(self, skip: int = 0) -> dict[str, float]:
         """Median ns per sample of each stage, and of their sum."""
-        found = {name: statistics.median(self.stages[name][skip:]) for name in STAGES}
-        polls = zip(*(self.stages[name][skip:] for name in STAGES), strict=True)
+        found = {name: statistics.median(self.stages[name][skip:]) for name in self.names}
+        polls = zip(*(self.stages[name][skip:] for name in self.names), strict=True)
         return {**found, "whole": statistics.median(map(sum, polls))}
 
 

@@ -44,8 +44,22 @@ class Mesh:
         """Samples of one page."""
         return self.routes * PER_ROUTE + self.targets
 
+    @property
+    def counts(self) -> list[int]:
+        """Requests so far, by route."""
+        return self._counts
+
+    def labels(self) -> list[str]:
+        """Labels by route, as they stand between the braces."""
+        return [_labels(route, name) for route, name in enumerate(self.names)]
+
     def page(self) -> bytes:
-        """Return the next page."""
+        """Return the next page, as Prometheus federates it."""
+        self.move()
+        return "".join(self._lines()).encode()
+
+    def move(self) -> None:
+        """Let traffic pass, and some routes be replaced by others."""
         self.polls += 1
         self._owed += self.churn * self.routes * (self.polls > 1)
         while self._owed >= 1:
@@ -55,12 +69,10 @@ class Mesh:
             self._counts[route] = 1
         for route in range(self.routes):
             self._counts[route] += self._rng.randrange(50)
-        return "".join(self._lines()).encode()
 
     def _lines(self) -> Iterator[str]:
         time = START_MS + 5000 * self.polls
-        labels = [_labels(route, name) for route, name in enumerate(self.names)]
-        rows = list(zip(labels, self._counts, strict=True))
+        rows = list(zip(self.labels(), self._counts, strict=True))
         for name, more in (("request_total", ""), ("response_total", ',status_code="200"')):
             yield f"# TYPE {name} untyped\n"
             yield from (f"{name}{{{label}{more}}} {count} {time}\n" for label, count in rows)

@@ -8,19 +8,17 @@ proxies write lines in any order, so that membership is asked afterwards, by nam
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ebbtide import Exemplar, NativeHistogram
 from receivers.text import BadLine, Comment, Sample, parse_comment, parse_sample, parse_value, show
 
 __all__ = [
-    "BadContentType",
     "BadLine",
     "BadPage",
     "Comment",
-    "Format",
     "Kind",
     "Metadata",
     "OnBadLine",
@@ -30,7 +28,6 @@ __all__ = [
     "belongs",
     "ends_whole",
     "family_of",
-    "format_of",
     "kind_of",
     "lines_of",
     "parse_comment",
@@ -40,7 +37,6 @@ __all__ = [
 ]
 
 Kind = Literal["counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset", "unknown"]
-Format = Literal["text", "openmetrics", "protobuf"]
 OnBadLine = Literal["refuse", "skip"]
 
 MAX_LISTED_BAD_LINES = 1000  # a page of garbage must not become a longer list of reasons
@@ -69,16 +65,6 @@ _SUFFIXES: Mapping[Kind, tuple[str, ...]] = {
 }
 _ALL_SUFFIXES = tuple(sorted({suffix for suffixes in _SUFFIXES.values() for suffix in suffixes}))
 
-_FORMATS: Mapping[str, Format] = {
-    "text/plain": "text",
-    "application/openmetrics-text": "openmetrics",
-    "application/vnd.google.protobuf": "protobuf",
-}
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
-_MEDIA_TYPE = re.compile(rf"[ \t]*+({_TOKEN}/{_TOKEN})[ \t]*+")
-_PARAMETER = re.compile(rf";[ \t]*+({_TOKEN})[ \t]*+=[ \t]*+(?:{_TOKEN}|\"[^\"\\]*+(?:\\.[^\"\\]*+)*+\")[ \t]*+")
-_END = re.compile(r"(?:;[ \t]*+)?+")
-
 
 class BadPage(ValueError):
     """The page cannot be read: the number of the line (from 1), the reason, and a bounded excerpt of the line."""
@@ -89,9 +75,9 @@ class BadPage(ValueError):
         self.excerpt = excerpt
         super().__init__(f"cannot read line {line_number} of the page, {show(excerpt)}: {reason}")
 
-
-class BadContentType(ValueError):
-    """The Content-Type names no format that can be read."""
+    def said_of(self, page: str) -> str:
+        """Say it of a page that has a name."""
+        return f"cannot read line {self.line_number} of {page}, {show(self.excerpt)}: {self.reason}"
 
 
 @dataclass(slots=True)
@@ -107,14 +93,26 @@ class Metadata:
 class Page:
     """A page read: samples in page order, metadata by family name, and what was skipped.
 
-    ``bad_count`` lines were skipped; ``bad_lines`` lists (line number from 1, reason) of the first
-    ``MAX_LISTED_BAD_LINES`` of them.
+    By index of the sample: ``natives`` the native histogram whose count is the sample's value; ``exemplars``; ``created``
+    the start time in ns of its stream, where the page tells it; ``folded`` the ``_created`` lines themselves, which tell
+    it and are no series of their own. ``bad_count`` lines were skipped; ``bad_lines`` lists (line number from 1, reason)
+    of the first ``MAX_LISTED_BAD_LINES`` of them.
     """
 
     samples: list[Sample] = field(default_factory=list)
     metadata: dict[str, Metadata] = field(default_factory=dict)
     bad_lines: list[tuple[int, str]] = field(default_factory=list)
     bad_count: int = 0
+    natives: dict[int, NativeHistogram] = field(default_factory=dict)
+    exemplars: dict[int, tuple[Exemplar, ...]] = field(default_factory=dict)
+    created: dict[int, int] = field(default_factory=dict)
+    folded: set[int] = field(default_factory=set)
+
+    def skip(self, line_number: int, reason: str) -> None:
+        """Count a bad line that is left out."""
+        self.bad_count += 1
+        if self.bad_count <= MAX_LISTED_BAD_LINES:
+            self.bad_lines.append((line_number, reason))
 
 
 def parse_page(body: bytes, *, on_bad_line: OnBadLine = "refuse") -> Page:
@@ -130,9 +128,7 @@ def parse_page(body: bytes, *, on_bad_line: OnBadLine = "refuse") -> Page:
         except BadLine as bad:
             if on_bad_line == "refuse":
                 raise BadPage(number, bad.reason, bad.line) from None
-            page.bad_count += 1
-            if page.bad_count <= MAX_LISTED_BAD_LINES:
-                page.bad_lines.append((number, bad.reason))
+            page.skip(number, bad.reason)
     return page
 
 
@@ -195,42 +191,6 @@ def belongs(sample_name: str, family_name: str, kind: Kind) -> bool:
         return True
     suffix = sample_name.removeprefix(family_name)
     return suffix != sample_name and suffix in _SUFFIXES.get(kind, ())
-
-
-def format_of(content_type: str | None, fallback: Format | None = None) -> Format:
-    """Return the format that a Content-Type names, or the fallback where it names none (Prometheus 3's rule).
-
-    Without a fallback a missing, malformed or foreign Content-Type raises BadContentType.
-    """
-    media_type, reason = _media_type(content_type or "")
-    found = _FORMATS.get(media_type)
-    if found is not None:
-        return found
-    if fallback is not None:
-        return fallback
-    raise BadContentType(
-        f"cannot choose a parser for Content-Type {(content_type or '')[:100]!r}: {reason}; "
-        'set fallback_format if the body is known to be "text" or "openmetrics"'
-    )
-
-
-def _media_type(content_type: str) -> tuple[str, str]:
-    """Read a media type as Go's mime.ParseMediaType does: (type in lower case or empty, what is wrong with it)."""
-    if not content_type.strip():
-        return "", "the server sent none"
-    head = _MEDIA_TYPE.match(content_type)
-    if head is None:
-        return "", "it is not of the form type/subtype"
-    position, names = head.end(), set[str]()
-    while (parameter := _PARAMETER.match(content_type, position)) is not None:
-        name = parameter[1].lower()
-        if name in names:
-            return "", f"its parameter {name[:40]!r} is given twice"
-        names.add(name)
-        position = parameter.end()
-    if not _END.fullmatch(content_type, position):
-        return "", "its parameters are malformed"
-    return head[1].lower(), "no metrics come in this format"
 
 
 def _read_line(page: Page, line: bytes) -> None:

@@ -17,16 +17,15 @@ _SERIES = (
     ("scrape_series_added", "", "How many series of the answer were new."),
 )
 
+FAMILIES = tuple(Family(name, "gauge", unit, help, "agent") for name, unit, help in _SERIES)
+
 
 class Health:
     """The scrape series of one target; ``labels`` hold its job and instance."""
 
     def __init__(self, labels: Mapping[str, str]):
         target = Target.of(labels)
-        self._table = SeriesTable(
-            Series.of(name, labels, Family(name, "gauge", unit, help, "agent"), target=target)
-            for name, unit, help in _SERIES
-        )
+        self._table = SeriesTable(Series.of(family.name, labels, family, target=target) for family in FAMILIES)
 
     def batch(self, now: int, *, up: bool, seconds: float, samples: int = 0, left: int = 0, added: int = 0) -> Batch:
         """Return the five points at the wall time ``now`` (ns)."""

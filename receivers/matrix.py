@@ -1,10 +1,11 @@
 """What Prometheus' query API answers with, read as it comes: series by series, with bounded memory.
 
 Strategy. An answer may have hundreds of megabytes, nearly all of it the elements of one list, ``result``: a metric's labels
-and its samples. They are taken one at a time, and what stands around the list is read as ordinary JSON at the end. An element
-as Prometheus writes it is cut by two searches, its labels looked up as the text that they are, and the numbers of a whole
-piece are converted at once. Any other element, a native histogram's or another server's, is left to the standard library's
-scanner: some times dearer, and right for all of JSON. Texts of labels are remembered while they keep coming.
+and its samples. They are taken one at a time, and what stands around the list is read as ordinary JSON at the end. Answers
+to one question resemble each other: the same metrics come in the same order, so each is compared with the text that came
+there last time, and only where that fails are its labels cut out and looked up. Samples of a target have few timestamps, so
+their texts are remembered for one answer. Any other element than Prometheus writes, a native histogram's or another server's,
+is left to the standard library's scanner: some times dearer, and right for all of JSON.
 
 Source: Prometheus, docs/querying/api.md; web/api/v1/json_codec.go.
 """
@@ -33,6 +34,7 @@ _MOST_NOTES = 100  # warnings that are kept of an answer
 _RESULT = re.compile(r'"result"\s*+:\s*+\[\s*+(?=[{\]])')
 _BETWEEN = re.compile(r"[\s,]*+")
 _METRIC, _VALUES, _CLOSE = '{"metric":{', '},"values":[[', '"]]}'
+_TIME = re.compile(r"(?:\],\[)?(-?[0-9.eE+-]{1,40}),")
 _DECODER = json.JSONDecoder()
 
 
@@ -61,11 +63,37 @@ class Answer:
 
 
 class Metrics:
-    """The metrics of a source by the text of their labels; ``learn`` is asked for the slot of one never seen before."""
+    """The metrics of a source, as they came last; ``learn`` is asked for the slot of one never seen before."""
 
     def __init__(self, learn: Learn):
         self.learn = learn
-        self.known: dict[str, int] = {}
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin anew: slots have been given back."""
+        self.texts: list[str] = []
+        """Of each element what stands before its samples, in the order of the last answer."""
+        self.slots: list[int] = []
+        self.places: dict[str, int] = {}
+        self.odd: dict[str, int] = {}
+        """Slots by the labels of elements that are written otherwise."""
+
+    def renew(self, texts: list[str], slots: list[int], odd: dict[str, int]) -> None:
+        """Remember the elements of a complete answer, and no others."""
+        if texts != self.texts:
+            self.texts, self.slots, self.places = texts, slots, dict(zip(texts, range(len(texts)), strict=True))
+        self.odd = odd
+
+
+class _Times(dict[str, int]):
+    """Timestamps in ms by what stands before a value: ``1,`` or, behind another sample, ``],[1,``."""
+
+    def __missing__(self, text: str) -> int:
+        match = _TIME.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text[:40]!r} is no time")
+        self[text] = time = round(float(match[1]) * 1000)
+        return time
 
 
 class AnswerReader:
@@ -74,7 +102,11 @@ class AnswerReader:
     def __init__(self, metrics: Metrics):
         self.samples = 0
         self._metrics = metrics
-        self._seen: dict[str, int] = {}
+        self._place = 0  # of the next element, if it is as in the last answer
+        self._texts: list[str] = []  # as in ``Metrics``, of this answer
+        self._slots: list[int] = []
+        self._odd: dict[str, int] = {}
+        self._times = _Times()
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._head = ""  # what stands before the elements, once they begin
         self._text = ""  # what has come and is not read yet
@@ -106,7 +138,7 @@ class AnswerReader:
             answer.slots, answer.times, answer.values = columns
         answer.natives = self._natives
         if answer.status == "success":
-            self._metrics.known = self._seen
+            self._metrics.renew(self._texts, self._slots, self._odd)
         return answer
 
     def _seek_result(self) -> None:
@@ -145,7 +177,8 @@ class AnswerReader:
             raise BadAnswer("it is no object")
         data = tree.get("data")
         data = data if isinstance(data, dict) else {}
-        notes = [str(note) for key in ("warnings", "infos") for note in tree.get(key) or ()]
+        lists = (tree.get(key) for key in ("warnings", "infos"))
+        notes = [str(note) for one in lists if isinstance(one, list) for note in one]
         if tree.get("isPartial") is True:
             notes.append("the answer is partial")
         return Answer(
@@ -161,49 +194,58 @@ class AnswerReader:
 
     def _take_plain(self, at: int) -> int:
         """Take all elements that stand here as Prometheus writes them; return where they end."""
-        text, known, seen = self._text, self._metrics.known, self._seen
-        slots: list[int] = []
+        text, metrics, place = self._text, self._metrics, self._place
+        began = len(self._slots)
         lists: list[str] = []
-        while text.startswith(_METRIC, at):
-            middle = text.find(_VALUES, at)
-            end = text.find(_CLOSE, middle) if middle >= 0 else -1
-            if end < 0:
+        while True:
+            if place < len(metrics.texts) and text.startswith(metrics.texts[place], at):
+                element, slot, found = metrics.texts[place], metrics.slots[place], place
+            else:
+                middle = text.find(_VALUES, at) if text.startswith(_METRIC, at) else -1
+                if middle < 0:
+                    break
+                # A quotation mark inside a text has a backslash before it, so this is no part of a label's value.
+                element = text[at : middle + len(_VALUES)]
+                found = metrics.places.get(element, -1)
+                slot = metrics.slots[found] if found >= 0 else -1
+            begin = at + len(element)
+            end = text.find(_CLOSE, begin)
+            if end < 0 or ":" in (values := text[begin:end]):
                 break
-            # A quotation mark inside a text has a backslash before it, so what was found is no part of a label's value.
-            metric, values = text[at + len(_METRIC) - 1 : middle + 1], text[middle + len(_VALUES) : end]
-            slot = known.get(metric)
-            if slot is None:
-                slot = seen[metric] if metric in seen else self._learn(metric)
-            if slot is None or ":" in values:
+            if slot < 0 and (slot := self._learn(element)) < 0:
                 break
-            seen[metric] = slot
-            slots.append(slot)
+            self._texts.append(element)
+            self._slots.append(slot)
             lists.append(values)
+            place = found + 1 if found >= 0 else place  # one that is new stands before the one that was expected
             at = end + len(_CLOSE)
             at += text.startswith(",", at)
-        if slots:
-            self._take_numbers(slots, lists)
+        self._place = place
+        if lists:
+            self._take_numbers(self._slots[began:], lists)
         return at
 
-    def _learn(self, metric: str) -> int | None:
-        """Return the slot of a metric never seen before; None where the text is not that of one metric."""
+    def _learn(self, element: str) -> int:
+        """Return the slot of a metric never seen before; -1 where the text is not that of one metric."""
         try:
-            labels = json.loads(metric)
+            labels = json.loads(element[len(_METRIC) - 1 : 1 - len(_VALUES)])
         except (ValueError, RecursionError):
-            return None
-        return self._metrics.learn(labels) if _are_labels(labels) else None
+            return -1
+        return self._metrics.learn(labels) if _are_labels(labels) else -1
 
     def _take_numbers(self, slots: list[int], lists: list[str]) -> None:
         """Convert the samples of each series: ``1,"2"],[3,"4``."""
         counts = np.array([one.count("[") + 1 for one in lists])
-        flat = ",".join(lists).replace('"],[', ",").replace(',"', ",")
-        try:
-            numbers = np.array(list(map(float, flat.split(",")))).reshape(-1, 2)
-        except ValueError as error:
-            raise BadAnswer(f"a sample cannot be read: {str(error)[:100]}") from None
-        if len(numbers) != counts.sum():
+        texts = '"],['.join(lists).split('"')
+        samples = int(counts.sum())
+        if len(texts) != 2 * samples:
             raise BadAnswer("a sample is no pair of time and value")
-        self._note(np.repeat(np.array(slots, np.int32), counts), numbers)
+        try:
+            times = np.fromiter(map(self._times.__getitem__, texts[::2]), np.int64, samples)
+            values = np.fromiter(map(float, texts[1::2]), np.float64, samples)
+        except (ValueError, OverflowError) as error:
+            raise BadAnswer(f"a sample cannot be read: {str(error)[:100]}") from None
+        self._note(np.repeat(np.array(slots, np.int32), counts), times, values)
 
     def _take_odd(self, element: Any) -> None:
         """Take an element that was read by the scanner."""
@@ -211,23 +253,22 @@ class AnswerReader:
             labels = element["metric"]
             pairs = element.get("values", [element["value"]] if "value" in element else [])
             natives = element.get("histograms", [element["histogram"]] if "histogram" in element else [])
-            numbers = np.array([(float(time), float(value)) for time, value in pairs]).reshape(-1, 2)
+            times = np.array([round(float(time) * 1000) for time, _ in pairs], np.int64)
+            values = np.array([float(value) for _, value in pairs], np.float64)
             points = [(round(float(time) * 1000), dict(native)) for time, native in natives]
         except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
             raise BadAnswer(f"an element of its result cannot be read: {json.dumps(element)[:100]}") from None
         if not _are_labels(labels):
             raise BadAnswer(f"the labels of an element cannot be read: {json.dumps(labels)[:100]}")
         text = json.dumps(labels, separators=(",", ":"), ensure_ascii=False)
-        slot = self._metrics.known.get(text, self._seen.get(text))
-        slot = self._seen[text] = self._metrics.learn(labels) if slot is None else slot
+        slot = self._metrics.odd.get(text, self._odd.get(text))
+        slot = self._odd[text] = self._metrics.learn(labels) if slot is None else slot
         self._natives += [(slot, time, native) for time, native in points]
-        self._note(np.full(len(numbers), slot, np.int32), numbers)
+        self._note(np.full(len(times), slot, np.int32), times, values)
         self.samples += len(points)
 
-    def _note(self, slots: Slots, numbers: Floats) -> None:
-        with np.errstate(invalid="ignore"):
-            times = np.rint(numbers[:, 0] * 1000.0).astype(np.int64)
-        self._columns.append((slots, times, numbers[:, 1].copy()))
+    def _note(self, slots: Slots, times: Ints, values: Floats) -> None:
+        self._columns.append((slots, times, values))
         self.samples += len(slots)
 
 

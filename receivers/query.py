@@ -4,10 +4,12 @@ Strategy. A range selector in an instant query returns stored samples untouched;
 last one, however slowly it polls. How far the source has been read is one cursor (``query_cursor``), which moves only when the
 pipelines have taken custody, and is noted on disk when the backends have. A hole since then, an outage's or a restart's, is
 read like any other stretch of time: strictly oldest first, in chunks, before anything younger. What comes is taken by
-``window`` with the code that takes /federate.
+``window`` with the code that takes /federate. A poll works for an interval at most, so that a long hole keeps neither the
+expressions nor the poll's own series waiting, and rests as long as it worked, so that others can use the server meanwhile.
 
 Ranges are closed on both ends in Prometheus 2, half-open in 3. Here a window is asked for with a millisecond more at its
-beginning, and what lies at or before it is left out on this side, so both come to the same.
+beginning, and what lies at or before it is left out on this side, so both come to the same. A clock of ours that is ahead
+of the server's would ask for what is not there yet, and pass over it: so the later end of time is by the server's clock.
 """
 
 from __future__ import annotations
@@ -24,9 +26,7 @@ from ebbtide import (
     Context,
     Duration,
     Emit,
-    Floats,
     FoldedLog,
-    Ints,
     PositiveDuration,
     ReceiveError,
     ServerUrl,
@@ -36,19 +36,20 @@ from ebbtide import (
 )
 from receivers.health import Health
 from receivers.limits import TooMuch
-from receivers.matrix import Answer, Metrics, Slots
+from receivers.matrix import Answer, Metrics
 from receivers.metadata import Enquiry
 from receivers.polling import PollingReceiver, ServerSettings, labels_of
 from receivers.query_cursor import Cursor, Window, read_note, write_note
 from receivers.query_expressions import Evaluation, Expression
-from receivers.query_server import QueryServer, TooHeavy
+from receivers.query_server import QueryServer, TooHeavy, TooSlow
 from receivers.types import TypeBook
 from receivers.window import WindowScrape
 
 STALE_AFTER = 300 * 10**9
 """ns: a series that is missing for so long has ended (Prometheus' own look-back)."""
-MOST_SAMPLES = 4_000_000
-"""Samples of one answer at most, some 100 MB; a window that has more is halved."""
+WORK_SHARE = 0.7
+"""Of the interval: so long a poll begins to read further windows."""
+_NOTICEABLE = 5_000  # ms: a clock so far ahead is worth a warning
 LINKERD = ('{job="linkerd-proxy"}', '{job="linkerd-controller"}')
 _MANY = 1000  # newcomers of a poll, after which the heap is settled
 _MS = 10**6  # ns
@@ -61,6 +62,7 @@ class QuerySettings(ServerSettings):
     interval: PositiveDuration = option(
         "30s", "How often to poll. The first poll is immediate, later ones are aligned to it."
     )
+    timeout: PositiveDuration = option("10s", "Deadline of each question to the server.")
     match: list[str] | None = option(
         None,
         "Selectors whose raw samples are taken, all of them. Default: the two of Linkerd's documentation, or none where there "
@@ -91,12 +93,20 @@ class Query(PollingReceiver[QuerySettings]):
     """Reads raw samples, and evaluates expressions, by Prometheus' query API."""
 
     Settings: ClassVar[type[QuerySettings]] = QuerySettings
+    waits: ClassVar[bool] = True
 
     def __init__(self, settings: QuerySettings | None = None, context: Context | None = None):
         super().__init__(settings, context)
         options = self.settings
         self._client: Client = options.client()
-        self._server = QueryServer(self._client, options.url, options.timeout, options.max_body, MOST_SAMPLES)
+        self._server = QueryServer(
+            self._client,
+            options.url,
+            options.timeout,
+            options.max_body,
+            sample_limit=options.sample_limit,
+            now=self.context.now,
+        )
         self._scrape = WindowScrape(
             self.counts,
             TypeBook(options.types),
@@ -110,6 +120,7 @@ class Query(PollingReceiver[QuerySettings]):
         self._enquiry = Enquiry(self._client, options.url, options.timeout, self.context.log, self.context.id)
         self._log = FoldedLog(self.context.log, component=f"receivers.{self.context.id}")
         self._cursor: Cursor | None = None
+        self._born = 0  # series that this poll saw first
 
     def inherit(self, old: Self) -> None:
         """Go on where the former one stopped, with all that it remembers of its series, if the source is the same."""
@@ -122,9 +133,12 @@ class Query(PollingReceiver[QuerySettings]):
         self._metrics = {
             selector: old._metrics.get(selector) or Metrics(scrape.learn) for selector in self.settings.selectors
         }
-        if old._cursor is not None and old.settings.selectors == self.settings.selectors:
+        former = {one.expression: one for one in old._evaluations}
+        self._evaluations = [former.get(one.expression, one) for one in self._evaluations]
+        self._server.ahead = old._server.ahead
+        if old._cursor is not None:
             self._cursor = old._cursor
-            self._cursor.chunk = round(self.settings.chunk * 1000)
+            self._cursor.limit(self._chunk)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -134,6 +148,7 @@ class Query(PollingReceiver[QuerySettings]):
         """Read all up to now less `delay`, and evaluate the expressions; what fails does not keep the other from it."""
         began, samples = trio.current_time(), self.counts.samples
         self.counts.polls += 1
+        self._born = 0
         failures: list[ReceiveError] = []
         for part in (self._catch_up, self._evaluate):
             try:
@@ -150,51 +165,98 @@ class Query(PollingReceiver[QuerySettings]):
     # -- raw samples ------------------------------------------------------------------------------------------------
 
     async def _catch_up(self, emit: Emit) -> None:
-        """Read window after window, the oldest first, until all is read or somebody asks the receiver to leave."""
+        """Read window after window, the oldest first, until all is read, the poll's time is over, or we are to leave.
+
+        What an outage left is read up to an interval ago, as a hole; from there on as ever.
+        """
         if not self._metrics:
             return
-        cursor = self._cursor = self._cursor or self._begin()
-        while not self._left.is_set() and (window := cursor.next(self._until)) is not None:
-            began, samples = trio.current_time(), self.counts.samples
+        if self._cursor is None:
+            await self._greet()
+        until, began, answered = self._until, trio.current_time(), False
+        cursor = self._cursor = self._cursor or self._begin(until)
+        edge = until - self._interval
+        if cursor.end + self._interval >= edge:
+            edge = cursor.end  # no more than a late poll
+        while (window := cursor.next(edge) or cursor.next(until)) is not None:
+            filling, started = window.end <= edge, trio.current_time()
             try:
-                await self._read(emit, window)
+                await self._read_on(emit, cursor, window, until, filling=filling)
+                answered = True
             except TooHeavy as error:
-                if not cursor.shrink(window):
+                dead = isinstance(error, TooSlow) and not answered  # not one question of this poll was
+                if not cursor.shrink(window) or dead or self._must_end(began):
                     raise
                 self.context.log.debug("receivers.%s: %s; trying half of it", self.context.id, error)
-                continue
-            cursor.advance(window)
-            self._note(cursor)
-            if self._is_hole(window):
-                self.counts.backfilled += self.counts.samples - samples
-                await self._rest(trio.current_time() - began)
+                filling = True
+            if self._must_end(began):
+                return
+            if filling:
+                await self._rest(trio.current_time() - started)
+
+    def _must_end(self, began: float) -> bool:
+        """Whether a poll that began then is to read no further: somebody waits for it to end, or its time is over."""
+        late = trio.current_time() - began >= WORK_SHARE * self.settings.interval
+        return self._left.is_set() or (late and not self.context.once)
+
+    async def _read_on(self, emit: Emit, cursor: Cursor, window: Window, until: int, *, filling: bool) -> None:
+        """Read one window, and move the cursor."""
+        samples = self.counts.samples
+        held = await self._read(emit, window, live=window.end == until)
+        cursor.advance(window, held)
+        self._note(cursor)
+        if filling:
+            self.counts.backfilled += self.counts.samples - samples
+
+    @property
+    def _interval(self) -> int:
+        return round(self.settings.interval * 1000)  # ms
+
+    @property
+    def _chunk(self) -> int:
+        return round(self.settings.chunk * 1000)  # ms
 
     @property
     def _until(self) -> int:
         """Up to when samples are complete, in ms."""
-        return self.context.now() // _MS - round(self.settings.delay * 1000)
+        if self._server.ahead > _NOTICEABLE:
+            self._log(
+                logging.WARNING, "clock", "receivers.%s: the clock here is %.0f s ahead of the server's: what is read ends by "
+                "the server's; set both by NTP", self.context.id, self._server.ahead / 1000,
+            )  # fmt: skip
+        return self.context.now() // _MS - self._server.ahead - round(self.settings.delay * 1000)
 
-    def _begin(self) -> Cursor:
+    async def _greet(self) -> None:
+        version = await self._server.greet()
+        if version:
+            self.context.log.debug("receivers.%s: the server is Prometheus %s", self.context.id, version)
+
+    def _begin(self, until: int) -> Cursor:
         """Begin where the last run stopped, as far back as `backfill` allows; else an interval ago."""
-        until, interval = self._until, round(self.settings.interval * 1000)
-        end = until - interval
-        kept = self._kept()
-        if kept is not None and self.settings.backfill:
-            oldest = self.context.now() // _MS - round(self.settings.backfill * 1000)
-            end = min(max(kept, oldest), until)
+        end, kept = until - self._interval, self._kept()
+        now = self.context.now() // _MS
+        if kept is not None and kept > now:
+            self.context.log.warning(
+                "receivers.%s: cannot go on where the last run stopped: by the clock that is yet to come; beginning anew",
+                self.context.id,
+            )  # fmt: skip
+        elif kept is not None and self.settings.backfill:
+            oldest = now - round(self.settings.backfill * 1000)
+            end = max(kept, oldest)
             if kept < oldest:
                 self.context.log.warning(
-                    "receivers.%s: the last run read up to %.0f s ago, `backfill` goes back %.0f s: what lies between is not read",
-                    self.context.id, (until - kept) / 1000, self.settings.backfill,
+                    "receivers.%s: the last run read up to %.0f s ago, `backfill` goes back %.0f s: what lies between is not read; raise it",
+                    self.context.id, (now - kept) / 1000, self.settings.backfill,
                 )  # fmt: skip
-        return Cursor(end, round(self.settings.chunk * 1000))
+        self.counts.read_until = end / 1000
+        return Cursor(end, self._chunk)
 
     def _kept(self) -> int | None:
         """Return where the last run stopped, in ms; None where nothing is known of it."""
         checkpoint = self.context.checkpoint
         try:
             note = checkpoint.load() if checkpoint is not None else None
-            return None if note is None else read_note(note, safe_url(self.settings.url), self.settings.selectors)
+            return None if note is None else read_note(note, safe_url(self.settings.url))
         except (OSError, ValueError) as error:
             self.context.log.warning(
                 "receivers.%s: cannot go on where the last run stopped: %s; beginning anew", self.context.id, error
@@ -204,20 +266,18 @@ class Query(PollingReceiver[QuerySettings]):
     def _note(self, cursor: Cursor) -> None:
         self.counts.read_until = cursor.end / 1000
         if self.context.checkpoint is not None:
-            note = write_note(cursor.end, safe_url(self.settings.url), self.settings.selectors)
-            self.context.checkpoint.save(note)
-
-    def _is_hole(self, window: Window) -> bool:
-        """Whether the window is older than what a poll that keeps up reads."""
-        return window.end < self._until - round(self.settings.interval * 1000)
+            self.context.checkpoint.save(write_note(cursor.end, safe_url(self.settings.url)))
 
     async def _rest(self, seconds: float) -> None:
         """Leave the server to others for as long as it worked for us."""
         with trio.move_on_after(seconds):
             await self._left.wait()
 
-    async def _read(self, emit: Emit, window: Window) -> None:
-        """Read one window and hand it on. Until all of it has come nothing of it counts."""
+    async def _read(self, emit: Emit, window: Window, *, live: bool) -> int:
+        """Read one window and hand it on; return how many samples came. Until all of it has come nothing of it counts.
+
+        Handing on is not interrupted: half a window would be read again, and be delivered twice.
+        """
         try:
             answers = [await self._ask(selector, window) for selector in self._metrics]
             born = self._scrape.newcomers
@@ -225,47 +285,40 @@ class Query(PollingReceiver[QuerySettings]):
                 await self._enquiry.about(self._scrape)
         except BaseException as error:
             self._scrape.forget_newcomers()
-            self._metrics = {selector: Metrics(self._scrape.learn) for selector in self._metrics}
+            for metrics in self._metrics.values():
+                metrics.forget()
             if isinstance(error, TooMuch):
                 raise ReceiveError(f"cannot take the answer of {safe_url(self.settings.url)}: {error}") from error
             raise
-        slots, values, times = self._new_samples(answers, window)
-        for batch in self._scrape.take_window(slots, values, times, window.end * _MS):
-            await emit(batch)
+        self._born += born
+        slots = np.concatenate([answer.slots for answer in answers])
+        values = np.concatenate([answer.values for answer in answers])
+        times = np.concatenate([answer.times for answer in answers]) * _MS
+        self._count_natives(answers, window)
+        del answers
+        with trio.CancelScope(shield=True):
+            for batch in self._scrape.take_window(slots, values, times, window, live=live):
+                await emit(batch)
         if born > _MANY:
             settle()
+        return len(slots)
 
     async def _ask(self, selector: str, window: Window) -> Answer:
         """Ask for the window's samples of one selector, and a millisecond more: see the strategy above."""
         length = window.end - window.seen_from + 1
         answer = await self._server.ask(f"{selector}[{length}ms]", window.end, self._metrics[selector])
-        where, samples, limit = safe_url(self.settings.url), len(answer.slots), self.settings.sample_limit
         if answer.result_type != "matrix":
             raise ReceiveError(
-                f"cannot use what {where} answers to {selector!r}: a {answer.result_type[:40]!r} is no list of raw samples; "
-                "write plain selectors in `match`"
+                f"cannot use what {safe_url(self.settings.url)} answers to {selector!r}: a {answer.result_type[:40]!r} is no "
+                "list of raw samples; write plain selectors in `match`"
             )
-        if limit and samples > limit:
-            raise ReceiveError(f"cannot take the answer of {where}: it has {samples} samples, sample_limit is {limit}")
         self._tell(answer.notes)
         return answer
 
-    def _new_samples(self, answers: list[Answer], window: Window) -> tuple[Slots, Floats, Ints]:
-        """Return the window's samples and what is late, each once though two selectors gave it (times in ns)."""
-        slots, values = np.concatenate([a.slots for a in answers]), np.concatenate([a.values for a in answers])
-        times = np.concatenate([a.times for a in answers])
-        wanted = (times > window.seen_from) & (times <= window.end)
-        late = wanted & (times <= window.begin)
-        wanted[late] = ~self._scrape.delivered(slots[late], times[late] * _MS)
-        rows = np.flatnonzero(wanted)
-        rows = rows[np.lexsort((times[rows], slots[rows]))]
-        if len(rows):
-            slot, time = slots[rows], times[rows]
-            rows = rows[np.append(True, (slot[1:] != slot[:-1]) | (time[1:] != time[:-1]))]
-        natives = sum(window.begin < time <= window.end for a in answers for _, time, _ in a.natives)
+    def _count_natives(self, answers: list[Answer], window: Window) -> None:
+        natives = sum(window.begin < time <= window.end for answer in answers for _, time, _ in answer.natives)
         self.counts.samples += natives
         self.counts.dropped["unsupported"] += natives
-        return slots[rows], values[rows], times[rows] * _MS
 
     # -- expressions --------------------------------------------------------------------------------------------------
 
@@ -278,11 +331,15 @@ class Query(PollingReceiver[QuerySettings]):
                 answer = await self._server.ask(evaluation.expression.query, now // _MS, evaluation.metrics)
                 self._tell(answer.notes)
                 batches = evaluation.take(answer, now)
-            except ReceiveError as error:
+            except BaseException as error:
+                evaluation.forget_newcomers()
+                if not isinstance(error, ReceiveError):
+                    raise
                 failures.append(f"{evaluation.expression.name}: {error}")
                 continue
-            for batch in batches:
-                await emit(batch)
+            with trio.CancelScope(shield=True):
+                for batch in batches:
+                    await emit(batch)
         if failures:
             raise ReceiveError("; ".join(failures))
 
@@ -293,6 +350,8 @@ class Query(PollingReceiver[QuerySettings]):
 
     async def _report(self, emit: Emit, *, up: bool, seconds: float, samples: int) -> None:
         if self.settings.scrape_metrics:
-            batch = self._health.batch(self.context.now(), up=up, seconds=seconds, samples=samples, left=samples)
+            batch = self._health.batch(
+                self.context.now(), up=up, seconds=seconds, samples=samples, left=samples, added=self._born
+            )
             self.counts.added["scrape"] += len(batch)
             await emit(batch)

@@ -2,13 +2,13 @@
 
 Strategy. One cursor, in ms of Unix time: everything up to it has been handed on. Windows begin where the last one ended, so
 they meet; their beginnings do not count to them, so nothing is read twice. What is late is found by looking back a little. A
-window that proves too heavy for the server is halved, and every one that is not makes the next twice as long, up to a chunk.
+window that proves too heavy for the server is halved, and each one that is not makes the next a little longer, up to a chunk:
+so a server at its bounds refuses one question of some, not every other one. How much a window holds bounds the next, too.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,10 @@ LEAST_STEP = 1_000
 """ms: a window is never made shorter."""
 LOOK_BACK = 5_000
 """ms: a sample that becomes visible so much later than others of its time is still found."""
-_VERSION = 1
+AIM = 500_000
+"""Samples that a window should hold at most, where that can be had by making it shorter."""
+_GROWTH = 8  # a window after one that was answered is longer by this part
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +36,13 @@ class Cursor:
 
     def __init__(self, end: int, chunk: int):
         self.end = end
-        self.chunk = max(chunk, LEAST_STEP)
-        self._step = self.chunk
+        self._chunk = self._step = max(chunk, LEAST_STEP)
         self._looks_back_to = end  # what was before has been read by somebody else, or by nobody
+
+    def limit(self, chunk: int) -> None:
+        """Make windows of at most ``chunk`` ms from now on."""
+        self._chunk = max(chunk, LEAST_STEP)
+        self._step = min(self._step, self._chunk)
 
     def next(self, until: int) -> Window | None:
         """Return the window that comes next, None where all up to ``until`` has been read."""
@@ -44,10 +51,13 @@ class Cursor:
         seen_from = max(self.end - LOOK_BACK, self._looks_back_to)
         return Window(seen_from, self.end, min(self.end + self._step, until))
 
-    def advance(self, window: Window) -> None:
-        """The window has been handed on."""
+    def advance(self, window: Window, samples: int = 0) -> None:
+        """The window has been handed on; it held so many samples."""
         self.end = window.end
-        self._step = min(2 * self._step, self.chunk)
+        step = min(self._step + self._step // _GROWTH, self._chunk)
+        if samples:
+            step = min(step, (window.end - window.begin) * AIM // samples)
+        self._step = max(step, LEAST_STEP)
 
     def shrink(self, window: Window) -> bool:
         """The window was too heavy: try one half as long; False where that makes no sense."""
@@ -58,21 +68,23 @@ class Cursor:
         return True
 
 
-def write_note(end: int, url: str, match: Sequence[str]) -> bytes:
+def write_note(end: int, url: str) -> bytes:
     """Return what is kept on disk."""
-    return json.dumps({"version": _VERSION, "end": end, "url": url, "match": list(match)}).encode()
+    return json.dumps({"version": _VERSION, "end": end, "url": url}).encode()
 
 
-def read_note(note: bytes, url: str, match: Sequence[str]) -> int:
-    """Return where the cursor stood. Raises ValueError for a note of another source, or that is none."""
+def read_note(note: bytes, url: str) -> int:
+    """Return where the cursor stood, in ms. Raises ValueError for a note of another source, or that is none.
+
+    Other selectors are no other source: what is younger than the note has been read by none.
+    """
     try:
         tree: Any = json.loads(note)
-        version, end = tree["version"], tree["end"]
-        same = tree["url"] == url and tree["match"] == list(match)
+        version, end, of = tree["version"], tree["end"], tree["url"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError("it is damaged") from error
     if version != _VERSION or not isinstance(end, int) or isinstance(end, bool):
         raise ValueError("it is of another version")
-    if not same:
-        raise ValueError("it is of another url or match")
+    if of != url:
+        raise ValueError("it is of another url")
     return end

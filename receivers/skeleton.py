@@ -5,8 +5,8 @@ page, in its order, are the *skeleton*. A page arrives in pieces; numpy finds th
 start with the constant part that is expected at its place, checked by one ``map`` over ``bytes.startswith`` (a memcmp
 a line); the fields behind are read as columns by ``numbers``. Where a line is not the expected one its constant part
 is looked up, and matching goes on behind the place where it stood: a new line, a lost one and a moved run each cost a
-look-up, not a parse. Only a line never seen before is parsed, by ``exposition``, which alone decides what a line says;
-so the skeleton gives what a careful parse of the page gives, faster.
+look-up, not a parse. Only a line never seen before is parsed, by the careful parser of its format (``dialects``), which
+alone decides what a line says; so the skeleton gives what a careful parse of the page gives, faster.
 
 What the reader learns from a page takes effect when the page proves complete (``finish``). A page that breaks off
 leaves the order as it was; the lines it taught stay known, which changes no result.
@@ -14,17 +14,19 @@ leaves the order as it was; the lines it taught stay known, which changes no res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import Floats, Ints
-from receivers.exposition import BadPage, apply_comment
+from ebbtide import Exemplar, Floats, Ints
+from receivers.dialects import TEXT, Dialect, Judged
+from receivers.exposition import BadPage
 from receivers.numbers import MARGIN, NO_TIME, Bytes, Index, read_fields, words_of
-from receivers.text import BadLine, Sample, parse_comment, parse_sample
-from receivers.words import Words, plain_field
+from receivers.openmetrics_lines import EOF
+from receivers.text import BadLine, Sample
+from receivers.words import Words
 
 __all__ = ["NO_TIME", "Page", "PageReader", "Skeleton"]
 
@@ -44,7 +46,7 @@ class Page:
 
     ``slots`` int32, what the receiver's ``learn`` answered for each line's series · ``values`` · ``times`` int64 ms
     or ``NO_TIME`` · ``steady``: the same lines in the same order as the page before · ``bad_lines`` number, reason ·
-    ``comments`` as they stood, in order · ``bytes``: its length, inflated.
+    ``comments`` as they stood, in order · ``bytes``: its length, inflated · ``exemplars`` by row.
     """
 
     slots: Slots
@@ -54,6 +56,17 @@ class Page:
     bad_lines: list[tuple[int, str]]
     comments: list[bytes]
     bytes: int
+    exemplars: Mapping[int, tuple[Exemplar, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of a piece: where each starts, where its numbers start, where it ends."""
+
+    piece: bytes
+    starts: Index
+    fields: Index
+    ends: Index
 
 
 class Skeleton:
@@ -63,9 +76,11 @@ class Skeleton:
     page is forgotten: should it come back, ``learn`` is asked again.
     """
 
-    def __init__(self, learn: Learn, *, skip_bad_lines: bool = False):
+    def __init__(self, learn: Learn, *, skip_bad_lines: bool = False, dialect: Dialect = TEXT):
         self.learn = learn
         self.skip_bad_lines = skip_bad_lines
+        self.dialect = dialect
+        self._passes = False  # a page with the lines of the last one passes the dialect's judgement
         self._keys: list[bytes] = []  # by entry: the constant part; a comment whole
         self._entry_of: dict[bytes, int] = {}
         self._slots = np.empty(0, np.int32)  # by entry
@@ -132,6 +147,7 @@ class PageReader:
         self._bytes = 0
         self._entries: list[Index] = []
         self._columns: list[tuple[Slots, Floats, Ints]] = []
+        self._exemplars: dict[int, tuple[Exemplar, ...]] = {}  # by row
         self._learned: list[int] = []
         self._words = Words()
         self._bad_lines: list[tuple[int, str]] = []
@@ -149,16 +165,29 @@ class PageReader:
 
     def finish(self) -> Page:
         """Return the page. Raises BadPage where its last line has no end: the page was cut short."""
+        size = self._bytes
+        if self._tail and self._skeleton.dialect.judges and b"".join(self._tail) == EOF:
+            self.feed(b"\n")  # OpenMetrics lets the newline out
         if self._tail:
             excerpt = self._tail[0][:_EXCERPT]
             raise BadPage(self._line + 1, "the page ends in the middle of a line: it was cut short", excerpt)
         skeleton = self._skeleton
-        steady = self._steady and self._at == len(skeleton._order)
-        if not steady:
-            skeleton._adopt(np.concatenate(self._entries) if self._entries else np.empty(0, np.intp))
         columns = self._columns or [(np.empty(0, np.int32), np.empty(0), np.empty(0, np.int64))]
         slots, values, times = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return Page(slots, values, times, steady, self._bad_lines, skeleton.comments, self._bytes)
+        order = np.concatenate(self._entries) if self._entries else np.empty(0, np.intp)
+        steady = self._steady and 0 < self._at == len(skeleton._order)  # an empty page may be the first
+        self.judge(order, values, times, steady=steady)
+        if not steady:
+            skeleton._adopt(order)
+        return Page(slots, values, times, steady, self._bad_lines, skeleton.comments, size, self._exemplars)
+
+    def judge(self, entries: Index, values: Floats, times: Ints, *, steady: bool) -> None:
+        """Let the dialect refuse the page as a whole (BadPage), unless one with the same lines passed for good."""
+        skeleton = self._skeleton
+        if skeleton.dialect.judges and not (steady and skeleton._passes):
+            keys = list(map(skeleton._keys.__getitem__, entries.tolist()))
+            judged = Judged(keys, values, times, self._line, self._bad_lines, skeleton.skip_bad_lines)
+            skeleton._passes = skeleton.dialect.judge(judged)
 
     @property
     def samples(self) -> int:
@@ -189,18 +218,43 @@ class PageReader:
         lengths, slots = self._skeleton._lengths[entries], self._skeleton._slots[entries]
         if len(rows) < len(entries):
             starts, ends, lengths, slots = starts[rows], ends[rows], lengths[rows], slots[rows]
-        read = read_fields(octets, words_of(piece), starts + lengths, ends)
+        fields = starts + lengths
+        read = read_fields(octets, words_of(piece), fields, ends, timed_ms=self._skeleton.dialect.timed_ms)
         values, times = read.values, read.times
         if len(read.odd):
             times = times.copy()
-            for row in read.odd.tolist():
-                line, at = piece[int(starts[row]) : int(ends[row])], int(rows[row])
-                entries[at], values[row], times[row] = self._odd(line, int(lengths[row]), int(entries[at]), at)
+            lines = Lines(piece, starts, fields, ends)
+            exemplars = self.read_odd(lines, entries, rows, read.odd, values, times)
             slots = self._skeleton._slots[entries[rows]]
             kept = entries[rows] >= 0
+            if exemplars:
+                places = np.cumsum(kept) - 1 + self.samples
+                self._exemplars.update((int(places[row]), found) for row, found in exemplars.items())
             if not kept.all():
                 slots, values, times = slots[kept], values[kept], times[kept]
         return slots, values, times
+
+    def read_odd(
+        self, lines: Lines, entries: Index, rows: Index, odd: Index, values: Floats, times: Ints
+    ) -> dict[int, tuple[Exemplar, ...]]:
+        """Read the fields that are no plain numbers: a long decimal, an exponent, NaN, another timestamp, an exemplar.
+
+        ``lines`` are those that carry samples, ``rows`` their places in ``entries``, ``odd`` the ones to read. Fills in
+        ``values`` and ``times``, and returns exemplars by row. The entry of a bad line becomes -1.
+        """
+        places = odd.tolist()
+        bounds = zip(lines.fields[odd].tolist(), lines.ends[odd].tolist(), strict=True)
+        found = self._skeleton.dialect.fields([lines.piece[start:end] for start, end in bounds])
+        values[odd], times[odd] = found.values, found.times
+        exemplars = {places[place]: carried for place, carried in found.exemplars.items()}
+        for place in found.left:
+            row = places[place]
+            start, at = int(lines.starts[row]), int(rows[row])
+            line, length = lines.piece[start : int(lines.ends[row])], int(lines.fields[row]) - start
+            entries[at], values[row], times[row], exemplar = self._odd(line, length, int(entries[at]), at)
+            if exemplar is not None:
+                exemplars[row] = (exemplar,)
+        return exemplars
 
     def _match(self, piece: bytes, starts: Index, ends: Index) -> Index:
         """Return each line's entry, -1 for a bad line that is to be skipped."""
@@ -208,7 +262,7 @@ class PageReader:
         lines = len(starts)
         entries = np.empty(lines, np.intp)
         begins = starts.tolist()
-        line, run = 0, lines
+        line, run = 0, _RUN
         while line < lines:
             at = self._at
             if at >= len(skeleton._expected):  # behind the end of what is known: the first page, or one that grew
@@ -232,7 +286,7 @@ class PageReader:
     def _look_up(self, line: bytes, row: int) -> int:
         """Find or learn the entry of a line that is not the expected one, and expect what stood behind it."""
         self._steady = False
-        guess = line + b"\n" if line[:1] in (b"#", b"") else line[: (line.rfind(b"} ") + 1 or line.find(b" ")) + 1]
+        guess = self._skeleton.dialect.constant(line)
         entry = self._skeleton._entry_of.get(guess)
         if entry is None:
             entry = self._learn(line, guess, row)
@@ -245,12 +299,11 @@ class PageReader:
 
     def _learn(self, line: bytes, guess: bytes, row: int) -> int:
         """Return the entry of a line that only the careful parser can tell; -1 for a bad one that is to be skipped."""
-        text = line.lstrip(b" \t")
+        dialect = self._skeleton.dialect
         try:
-            if not text or text.startswith(b"#"):
-                apply_comment({}, parse_comment(line), line)
+            if dialect.is_comment(line):
                 return self._entry(line + b"\n", None)
-            sample = self._words.sample(line)
+            sample = dialect.sample(line, self._words)
         except BadLine as error:
             self._bad(line, row, error)
             return -1
@@ -271,22 +324,19 @@ class PageReader:
             raise BadPage(number, error.reason, line[:_EXCERPT]) from None
         self._bad_lines.append((number, error.reason))
 
-    def _odd(self, line: bytes, key: int, entry: int, row: int) -> tuple[int, float, int]:
-        """Read a field that is not plain digits: a decimal, an exponent, NaN, another timestamp, or no number at all.
+    def _odd(self, line: bytes, key: int, entry: int, row: int) -> tuple[int, float, int, Exemplar | None]:
+        """Read a line that only the careful parser can tell.
 
-        Returns entry, value and time. The entry is -1 for a bad line, and another than expected where ``a `` matched a
-        line that turns out to be ``a {b="c"} 1``.
+        Returns entry, value, time and exemplar. The entry is -1 for a bad line, and another than expected where ``a ``
+        matched a line that turns out to be ``a {b="c"} 1``.
         """
-        plain = plain_field(line[key:])
-        if plain is not None:
-            return entry, plain[0], NO_TIME if plain[1] is None else plain[1]
         try:
-            sample = parse_sample(line)
+            sample, exemplar = self._skeleton.dialect.line(line)
         except BadLine as error:
             self._bad(line, row, error)
             self._steady = False
-            return -1, 0.0, NO_TIME
+            return -1, 0.0, NO_TIME, None
         if line[key : sample.value_at].strip(b" \t"):
             self._steady = False
             entry = self._entry(line[: sample.value_at], sample)
-        return entry, sample.value, NO_TIME if sample.timestamp_ms is None else sample.timestamp_ms
+        return entry, sample.value, NO_TIME if sample.timestamp_ms is None else sample.timestamp_ms, exemplar

@@ -9,42 +9,50 @@ tables are merged when there are many of them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import Batch, Bools, Floats, Ints, Series, SeriesTable
+from ebbtide import Batch, Bools, Extra, Floats, Ints, Series, SeriesTable
 from receivers.memory import Columns, Slots
 
 ROWS = 4096  # of a table: large enough to amortise a batch, small enough that a death disturbs little
 SMALL = ROWS // 4
 WORTH_KEEPING = 0.75  # share of a table's rows that must live on for what was worked out about it to be kept
-SMALL_TABLES = 16  # so many small tables may there be before they are merged
+SMALL_TABLES = 16  # so many small tables are let be, unless told otherwise, before they are merged
+PARTS = 3  # so many partial tables are remembered of a table: who is late, or away, is so again and again
 
 Index = npt.NDArray[np.intp]
 
 
 @dataclass(slots=True)
 class _Held:
-    """A table and its slots; the last partial table is remembered, because it often comes again."""
+    """A table and its slots; the last partial tables are remembered, because they often come again."""
 
     slots: Slots
     table: SeriesTable
-    rows: Index = field(default_factory=lambda: np.empty(0, np.intp))
-    part: SeriesTable | None = None
+    parts: dict[bytes, SeriesTable] = field(default_factory=dict)  # by rows
 
     def subset(self, rows: Index) -> SeriesTable:
-        if self.part is None or not np.array_equal(rows, self.rows):
-            self.rows, self.part = rows, self.table.take(rows)
-        return self.part
+        key = rows.tobytes()
+        part = self.parts.get(key)
+        if part is None:
+            if len(self.parts) == PARTS:
+                del self.parts[next(iter(self.parts))]
+            part = self.parts[key] = self.table.take(rows)
+        return part
 
 
 class Tables:
-    """The tables of one receiver. ``series`` is its list of series by slot."""
+    """The tables of one receiver, or of a part of it. ``series`` is its list of series by slot.
 
-    def __init__(self, columns: Columns, series: list[Series | None]):
+    So many small tables as ``small`` may there be before they are merged.
+    """
+
+    def __init__(self, columns: Columns, series: list[Series | None], small: int = SMALL_TABLES):
+        self._small = small
         self._columns = columns
         self._series = series
         self._held: dict[int, _Held] = {}
@@ -61,7 +69,7 @@ class Tables:
         if chunk:
             self._add(chunk)
         small = [number for number, held in self._held.items() if len(held.slots) < SMALL]
-        if len(small) > SMALL_TABLES:
+        if len(small) > self._small:
             self.hold([slot for number in small for slot in self._held.pop(number).slots.tolist()])
 
     def withdraw(self, slots: Iterable[int]) -> None:
@@ -74,6 +82,18 @@ class Tables:
 
     def batches(self, out: Bools, values: Floats, times: Ints, starts: Ints) -> Iterator[Batch]:
         """Walk the batches of the slots marked in ``out``; all columns by slot."""
+        return (batch for _, batch in self.portions(out, values, times, starts))
+
+    def portions(
+        self,
+        out: Bools,
+        values: Floats,
+        times: Ints,
+        starts: Ints,
+        stale: Bools | None = None,
+        extras: Mapping[int, Extra] | None = None,
+    ) -> Iterator[tuple[Slots, Batch]]:
+        """Walk the same, each with its slots; ``stale`` (whose streams end) and ``extras`` by slot, too."""
         for held in list(self._held.values()):
             mask = out[held.slots]
             if mask.all():
@@ -83,7 +103,8 @@ class Tables:
                 table, slots = held.subset(rows), held.slots[rows]
             else:
                 continue
-            yield Batch(table, values[slots], times[slots], starts[slots])
+            columns = values[slots], times[slots], starts[slots], None if stale is None else stale[slots]
+            yield slots, Batch(table, *columns, _by_row(extras, slots) if extras else None)
 
     def _groups(self, slots: Iterable[int]) -> Iterator[list[int]]:
         """Walk the slots target by target, and a large target's histogram by histogram."""
@@ -119,3 +140,7 @@ class Tables:
     def _table(self, slots: list[int]) -> SeriesTable:
         series = map(self._series.__getitem__, slots)
         return SeriesTable(one for one in series if one is not None)
+
+
+def _by_row(extras: Mapping[int, Extra], slots: Slots) -> dict[int, Extra]:
+    return {row: extras[slot] for row, slot in enumerate(slots.tolist()) if slot in extras}

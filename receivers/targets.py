@@ -78,6 +78,10 @@ class TargetBook:
         """Take this slot for the target's ``up``."""
         self._up_slot[self.number(key)] = slot
 
+    def are_up(self, slots: Slots, targets: Slots) -> Bools:
+        """Tell which slots are the ``up`` of their target."""
+        return np.asarray(self._up_slot[targets] == slots)
+
     def forget(self, slot: int) -> None:
         """The slot is free: it is no target's ``up`` any more."""
         self._up_slot[self._up_slot == slot] = -1

@@ -127,7 +127,7 @@ def parse_comment(line: bytes) -> Comment:
             raise BadLine("TYPE is not followed by a metric name and a type", line)
         return _plain(line)
     if keyword == "HELP":
-        return Comment(keyword, name, _unescape(text, quotes=False))
+        return Comment(keyword, name, unescape(text, quotes=False))
     return Comment(keyword, name, text.rstrip(" \t"))
 
 
@@ -185,10 +185,10 @@ def _ordinary_labels(line: bytes, inside: bytes) -> tuple[str, ...] | None:
         return None
     if not all(map(str.isidentifier, names)):  # of ASCII letters alone: exactly the label names that need no quotes
         return None
-    return _flatten(names, values, line)
+    return flatten(names, values, line)
 
 
-def _flatten(names: list[str], values: list[str], line: bytes) -> tuple[str, ...]:
+def flatten(names: list[str], values: list[str], line: bytes) -> tuple[str, ...]:
     """Sort labels, refuse a name given twice, leave out empty values, share the strings."""
     if not all(map(lt, names, names[1:])):  # Prometheus writes them sorted; others need not
         if len(set(names)) != len(names):
@@ -205,7 +205,7 @@ def _flatten(names: list[str], values: list[str], line: bytes) -> tuple[str, ...
     return tuple(map(intern, flat))
 
 
-def _unescape(text: str, *, quotes: bool = True) -> str:
+def unescape(text: str, *, quotes: bool = True) -> str:
     r"""Undo ``\\``, ``\n`` and (outside HELP) ``\"``; any other escape stays as it is written."""
     if "\\" not in text:
         return text
@@ -242,7 +242,7 @@ class _Scanner:
             raise self._bad("expected the line to end" if timestamp else "expected an integer timestamp")
         return Sample(
             intern(name),
-            _flatten(self.names, self.values, self.line),
+            flatten(self.names, self.values, self.line),
             number,
             _timestamp(timestamp, self.line) if timestamp else None,
             value_at,
@@ -304,7 +304,7 @@ class _Scanner:
         if not raw:
             raise self._bad(f"a quoted {what} does not end")
         try:
-            return _unescape(raw[1:-1].decode())
+            return unescape(raw[1:-1].decode())
         except UnicodeDecodeError:
             raise BadLine(f"a {what} is not valid UTF-8", self.line) from None
 

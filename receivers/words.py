@@ -83,10 +83,14 @@ class Words:
 
     def sample(self, line: bytes) -> Sample:
         """Return what ``parse_sample`` returns for the line; raises what it raises."""
+        return self.ordinary(line) or parse_sample(line)
+
+    def ordinary(self, line: bytes) -> Sample | None:
+        """Return what ``parse_sample`` returns for the line, None where something rarer stands on it."""
         try:
             return self._next_bucket(line) or self._ordinary(line)
         except ValueError:  # _Odd, not UTF-8, not a number
-            return parse_sample(line)
+            return None
 
     def _ordinary(self, line: bytes) -> Sample:
         opened, closed = line.find(b"{"), line.rfind(b'"} ')

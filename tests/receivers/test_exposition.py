@@ -7,13 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from receivers.exposition import (
-    BadContentType,
     BadPage,
     Metadata,
     Page,
     ends_whole,
     family_of,
-    format_of,
     lines_of,
     parse_page,
 )
@@ -87,26 +85,6 @@ def test_family_of(sample: str, family: str | None) -> None:
     assert found is None or found[1] is page.metadata[found[0]]
 
 
-@pytest.mark.parametrize(
-    ("content_type", "found"),
-    [
-        ("text/plain; version=0.0.4; charset=utf-8; escaping=allow-utf-8", "text"),
-        ('TEXT/Plain ; Version="0.0.4" ; ', "text"),
-        (" application/openmetrics-text;version=1.0.0", "openmetrics"),
-        ("application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited", "protobuf"),
-    ],
-)
-def test_format_of(content_type: str, found: str) -> None:
-    assert format_of(content_type) == found
-
-
-@pytest.mark.parametrize("content_type", [None, "", " ", "text/html", "text/plain; a", "text/plain; a=b; A=c"])
-def test_no_format(content_type: str | None) -> None:
-    with pytest.raises(BadContentType, match=r"^cannot choose a parser"):
-        format_of(content_type)
-    assert format_of(content_type, "text") == "text"
-
-
 rows = st.lists(
     st.tuples(
         st.sampled_from(["a", "a_total", "b:c"]),
@@ -170,14 +148,3 @@ def test_any_bytes_are_read_or_refused(body: bytes) -> None:
         with pytest.raises(BadPage) as caught:
             parse_page(body)
         assert (caught.value.line_number, caught.value.reason) == page.bad_lines[0]
-
-
-@given(soup | st.text().map(str.encode))
-def test_any_content_type_has_a_format_or_is_refused(content_type: bytes) -> None:
-    text = content_type.decode("latin-1")
-    try:
-        found = format_of(text)
-    except BadContentType:
-        found = None
-    assert found in ("text", "openmetrics", "protobuf", None)
-    assert format_of(text, "text") == (found or "text")

@@ -124,6 +124,7 @@ def test_native_histograms_are_handed_over_with_their_times() -> None:
 def test_errors_and_notes_of_the_server() -> None:
     answer = read(b'{"status":"error","errorType":"bad_data","error":"parse error"}')
     assert (answer.status, answer.error_type, answer.error) == ("error", "bad_data", "parse error")
+    assert read(b'{"status":"success","warnings":NaN,"infos":"x","data":{"resultType":"vector","result":[]}}').notes == []
     assert read(b'{"status":"success","isPartial":true,"data":{"resultType":"matrix","result":[]}}').notes == [
         "the answer is partial"
     ]
@@ -154,7 +155,9 @@ def test_an_answer_that_is_cut_short_is_refused(end: int) -> None:
         (written([{"metric": {"a": 1}, "values": []}]), "the labels of an element cannot be read"),
         (written([{"values": []}]), "an element of its result cannot be read"),
         (written([{"metric": {}, "values": [[1]]}]), "an element of its result cannot be read"),
-        (written([{"metric": {}, "values": [["x", "1"]]}]), "a sample cannot be read"),
+        (written([{"metric": {}, "values": [["x", "1"]]}]), "no pair of time and value"),
+        (GOOD.replace(b"[1,", b"[1-1,"), "a sample cannot be read"),
+        (GOOD.replace(b"[1,", b"[1e999,"), "a sample cannot be read"),
         (written([{}, 5]), "an element of its result cannot be read"),
     ],
 )  # fmt: skip

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from receivers.numbers import MARGIN, NO_TIME, read_fields, words_of
 
 
-def read(fields: list[bytes], *, before: bytes = b"x" * MARGIN) -> list[tuple[float, int] | None]:
+def read(
+    fields: list[bytes], *, before: bytes = b"x" * MARGIN, timed_ms: bool = True
+) -> list[tuple[float, int] | None]:
     """Read fields laid out as on a page; None for a row that is left to the caller."""
     data, starts, ends = bytearray(before), [], []
     for field in fields:
@@ -18,7 +20,9 @@ def read(fields: list[bytes], *, before: bytes = b"x" * MARGIN) -> list[tuple[fl
         ends.append(len(data))
         data += b"\n"
     body = bytes(data)
-    columns = read_fields(np.frombuffer(body, np.uint8), words_of(body), np.array(starts), np.array(ends))
+    columns = read_fields(
+        np.frombuffer(body, np.uint8), words_of(body), np.array(starts), np.array(ends), timed_ms=timed_ms
+    )
     rows = list(zip(columns.values.tolist(), columns.times.tolist(), strict=True))
     return [None if row in columns.odd else rows[row] for row in range(len(fields))]
 
@@ -35,7 +39,19 @@ def read(fields: list[bytes], *, before: bytes = b"x" * MARGIN) -> list[tuple[fl
         (b"12345678901234567", None),  # seventeen digits
         (b"1 179536215554", None),  # a timestamp of twelve
         (b"1 17953621555421", None),  # of fourteen
-        (b"1.5 1795362155542", None),
+        (b"1.5 1795362155542", (1.5, 1795362155542)),
+        (b"12.0", (12.0, NO_TIME)),
+        (b".5", (0.5, NO_TIME)),
+        (b"5.", (5.0, NO_TIME)),
+        (b".0", (0.0, NO_TIME)),
+        (b"0.1", (0.1, NO_TIME)),
+        (b"1234567890.12345", (1234567890.12345, NO_TIME)),  # 15 digits and a point: the longest
+        (b"1234567890.123456", None),  # 16
+        (b"1234567890123456.0", (1234567890123456.0, NO_TIME)),
+        (b"12345678901234567.0", None),
+        (b".", None),
+        (b"1.2.3", None),
+        (b"1..0", None),
         (b"-1", None),
         (b"1e+06 1795362155542", None),
         (b"NaN", None),
@@ -62,10 +78,28 @@ def test_digits_are_read_exactly(rows: list[tuple[int, int | None]]) -> None:
     assert read(fields) == [(float(value), NO_TIME if time is None else time) for value, time in rows]
 
 
+@given(st.lists(st.tuples(st.integers(0, 10**15 - 1), st.integers(0, 15)), min_size=1, max_size=50))
+def test_decimals_are_read_as_python_reads_them(rows: list[tuple[int, int]]) -> None:
+    texts = [(f"{number:015d}", point) for number, point in rows]
+    fields = [f"{text[:point]}.{text[point:]}".encode() for text, point in texts]
+    assert read(fields) == [(float(field), NO_TIME) for field in fields]
+
+
+@given(st.lists(st.tuples(st.integers(0, 10**7 - 1), st.integers(0, 7)), min_size=1, max_size=50))
+def test_short_decimals_are_read_by_one_word(rows: list[tuple[int, int]]) -> None:
+    texts = [(f"{number:07d}", point) for number, point in rows]
+    fields = [f"{text[:point]}.{text[point:]}".encode() for text, point in texts]
+    assert read(fields) == [(float(field), NO_TIME) for field in fields]
+
+
+def test_without_milliseconds_a_timestamp_is_left_to_the_caller() -> None:
+    assert read([b"1.0 1795362155542", b"1.0"], timed_ms=False) == [None, (1.0, NO_TIME)]
+
+
 @given(st.lists(st.binary(max_size=24).filter(lambda b: b"\n" not in b), min_size=1, max_size=20))
 def test_what_is_read_is_what_stands_there(fields: list[bytes]) -> None:
     for field, row in zip(fields, read(fields), strict=True):
         if row is not None:
             value, _, time = field.partition(b" ")
-            assert value.isdigit()
+            assert value.replace(b".", b"", 1).isdigit()
             assert row == (float(value), int(time) if time else NO_TIME)

@@ -7,6 +7,7 @@ import logging
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from email.utils import formatdate
 from itertools import repeat
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trio
 
-from agent.scripted import Connection, Request, answer, serve
+from agent.scripted import Connection, Request, answer, serve, then_hang
 from ebbtide import Batch, Context, ReceiveError, ReceiverCounts
 from receivers.query import LINKERD, Query, QuerySettings
 from receivers.query_cursor import write_note
@@ -36,6 +37,7 @@ class Prometheus:
         self.samples: dict[Labels, list[tuple[int, float, int]]] = defaultdict(list)
         self.asked: list[tuple[str, int, int]] = []  # selector, begin, end in ms
         self.fails: Callable[[str], bytes | None] = lambda query: None
+        self.clock: Callable[[], int] | None = None
 
     def scrape(self, at: int, value: float, pod: str = "web-0", name: str = "request_total", late: int = 0) -> None:
         labels = (("__name__", name), ("instance", f"{pod}:4191"), ("job", "linkerd-proxy"), ("pod", pod))
@@ -44,11 +46,18 @@ class Prometheus:
     async def answer(self, connection: Connection, request: Request) -> None:
         parts = urlsplit(request.target)
         if parts.path != "/api/v1/query":
-            await connection.send_all(answer(404, b"not found"))
+            await self.say(connection, answer(404, b"not found"))
             return
         given = parse_qs(request.body.decode() or parts.query)
         (query,), (time,) = given["query"], given["time"]
-        await connection.send_all(self.fails(query) or self.evaluate(query, round(float(time) * 1000)))
+        await self.say(connection, self.fails(query) or self.evaluate(query, round(float(time) * 1000)))
+
+    async def say(self, connection: Connection, whole: bytes) -> None:
+        """Answer, with the time by this server's clock if it has one."""
+        if self.clock is not None:
+            date = formatdate(self.clock() // S, usegmt=True).encode()
+            whole = whole.replace(b"\r\n", b"\r\nDate: " + date + b"\r\n", 1)
+        await connection.send_all(whole)
 
     def evaluate(self, query: str, end: int) -> bytes:
         match = re.fullmatch(r'\{pod=~"(.*)"\}\[([0-9]+)ms\]', query)
@@ -204,7 +213,7 @@ async def test_backfill_bounds_how_far_back_is_read(
     prometheus: Prometheus, url: str, backfill: str, oldest: int, autojump_clock: object
 ) -> None:
     every(prometheus, 10, NOW - 3600 * S, NOW)
-    notes = Notes(write_note(NOW - 3000 * S, url, ['{pod=~".*"}']))
+    notes = Notes(write_note(NOW - 3000 * S, url))
     polled = Polled(prometheus, url, notes, backfill=backfill)
     seen = await polled.poll()
     assert min(at for _, _, at in seen) == NOW - oldest * S + (10 if oldest != 45 else 5) * S
@@ -214,11 +223,11 @@ async def test_backfill_bounds_how_far_back_is_read(
 async def test_a_note_of_another_source_is_said_and_not_used(
     prometheus: Prometheus, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    notes = Notes(write_note(NOW - 3000 * S, "http://other", []))
+    notes = Notes(write_note(NOW - 3000 * S, "http://other"))
     polled = Polled(prometheus, url, notes)
     await polled.poll()
     assert prometheus.asked == [(".*", NOW - 45 * S - 1, NOW - 15 * S)]
-    assert "cannot go on where the last run stopped: it is of another url or match; beginning anew" in caplog.text
+    assert "cannot go on where the last run stopped: it is of another url; beginning anew" in caplog.text
     await polled.receiver.aclose()
 
 
@@ -227,7 +236,7 @@ async def test_a_server_that_has_enough_is_asked_for_less(
 ) -> None:
     made = every(prometheus, 1, NOW - 2000 * S, NOW)
     prometheus.most = 50
-    notes = Notes(write_note(NOW - 1000 * S, url, ['{pod=~".*"}']))
+    notes = Notes(write_note(NOW - 1000 * S, url))
     polled = Polled(prometheus, url, notes)
     seen = await polled.poll()
     assert [at for _, _, at in seen] == [at for at, _ in made if NOW - 1000 * S < at <= NOW - 15 * S]
@@ -302,7 +311,7 @@ async def test_one_that_is_asked_to_leave_stops_between_two_windows(
     prometheus: Prometheus, url: str, autojump_clock: object
 ) -> None:
     every(prometheus, 10, NOW - 3600 * S, NOW)
-    notes = Notes(write_note(NOW - 3000 * S, url, ['{pod=~".*"}']))
+    notes = Notes(write_note(NOW - 3000 * S, url))
     polled = Polled(prometheus, url, notes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(polled.poll)
@@ -321,6 +330,147 @@ async def test_the_polls_own_series(prometheus: Prometheus, url: str) -> None:
     assert seen["scrape_samples_scraped"] == 1.0
     assert polled.counts.added["scrape"] == 5
     await polled.receiver.aclose()
+
+
+async def test_a_clock_that_goes_on_while_a_poll_reads_does_not_keep_it(
+    prometheus: Prometheus, url: str, autojump_clock: object
+) -> None:
+    every(prometheus, 10, NOW - 100 * S, NOW + 100 * S)
+    polled = Polled(prometheus, url)
+    polled.receiver.context.now = lambda: NOW * 10**6 + round(trio.current_time() * 10**9)
+    fails = prometheus.fails
+
+    def takes_its_time(query: str) -> bytes | None:
+        prometheus.now += 100
+        polled.receiver.context.now = lambda: prometheus.now * 10**6
+        return fails(query)
+
+    prometheus.fails = takes_its_time
+    await polled.receiver.poll(polled.emit)
+    assert len(prometheus.asked) == 1
+    await polled.receiver.aclose()
+
+
+async def test_a_long_hole_is_read_in_several_polls_which_do_all_that_polls_do(
+    prometheus: Prometheus, url: str, autojump_clock: object
+) -> None:
+    made = every(prometheus, 10, NOW - 4000 * S, NOW)
+    vector = {"status": "success", "data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "1"]}]}}
+
+    def slow(query: str) -> bytes | None:
+        return answer(200, json.dumps(vector).encode(), JSON) if query == "good" else None
+
+    prometheus.fails = slow
+    notes = Notes(write_note(NOW - 3000 * S, url))
+    polled = Polled(prometheus, url, notes, chunk="1m", queries=[{"name": "rate", "query": "good"}])
+    emit = polled.emit
+
+    async def slow_emit(batch: Batch) -> None:
+        await trio.sleep(2)
+        await emit(batch)
+
+    polled.emit = slow_emit  # type: ignore[method-assign]
+    seen, polls = [], 0
+    while polled.counts.read_until < NOW / 1000 - 15:
+        part = await polled.poll()
+        assert polls or "rate " in {name for name, _, _ in part}
+        seen += part
+        polls += 1
+    assert polls > 3
+    raw = [at for name, _, at in seen if name != "rate "]
+    assert raw == [at for at, _ in made if NOW - 3000 * S < at <= NOW - 15 * S]
+    assert polled.counts.backfilled == len([at for at in raw if at <= NOW - 45 * S])
+    await polled.receiver.aclose()
+
+
+async def test_a_clock_ahead_of_the_servers_passes_over_nothing(
+    prometheus: Prometheus, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = every(prometheus, 10, NOW - 200 * S, NOW + 100 * S)
+    prometheus.clock = lambda: prometheus.now - 120 * S
+    polled = Polled(prometheus, url)
+    seen = [at for later in (0, 30, 60) for _, _, at in await polled.poll(NOW + later * S)]
+    first, last = NOW - 164 * S, NOW - 75 * S
+    assert [at for at in seen if at <= last] == [at for at, _ in made if first <= at <= last]
+    assert "the clock here is 119 s ahead of the server's" in caplog.text
+    await polled.receiver.aclose()
+
+
+async def test_a_note_of_a_time_to_come_is_not_believed(
+    prometheus: Prometheus, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    polled = Polled(prometheus, url, Notes(write_note(NOW + 1, url)))
+    await polled.poll()
+    assert prometheus.asked == [(".*", NOW - 45 * S - 1, NOW - 15 * S)]
+    assert "by the clock that is yet to come" in caplog.text
+    await polled.receiver.aclose()
+
+
+async def test_a_note_younger_than_what_is_complete_waits_for_its_time(prometheus: Prometheus, url: str) -> None:
+    every(prometheus, 10, NOW - 100 * S, NOW)
+    polled = Polled(prometheus, url, Notes(write_note(NOW - 5 * S, url)))
+    assert await polled.poll() == []
+    assert prometheus.asked == []
+    await polled.receiver.aclose()
+
+
+async def test_a_limit_of_samples_makes_the_questions_smaller(
+    prometheus: Prometheus, url: str, autojump_clock: object
+) -> None:
+    made = every(prometheus, 1, NOW - 100 * S, NOW)
+    polled = Polled(prometheus, url, sample_limit=12)
+    assert [at for _, _, at in await polled.poll()] == [at for at, _ in made if NOW - 45 * S < at <= NOW - 15 * S]
+    await polled.receiver.aclose()
+
+
+async def test_other_selectors_go_on_where_the_former_ones_stopped(prometheus: Prometheus, url: str) -> None:
+    made = every(prometheus, 10, NOW - 100 * S, NOW + 100 * S)
+    other = every(prometheus, 10, NOW - 99 * S, NOW + 100 * S, pod="db-0")
+    old = Polled(prometheus, url, match=['{pod=~"web-0"}'])
+    await old.poll()
+    new = Polled(prometheus, url)
+    new.receiver.inherit(old.receiver)
+    seen = {at for _, _, at in await new.poll(NOW + 30 * S)}
+    assert seen == {at for at, _ in made + other if NOW - 15 * S < at <= NOW + 15 * S} | {
+        at
+        for at, _ in other
+        if NOW - 20 * S < at <= NOW - 15 * S  # late, as far as can be seen
+    }
+    for polled in (old, new):
+        await polled.receiver.aclose()
+
+
+async def test_a_window_is_handed_on_whole_or_not_at_all(
+    prometheus: Prometheus, url: str, autojump_clock: object
+) -> None:
+    every(prometheus, 10, NOW - 3600 * S, NOW)
+    notes = Notes(write_note(NOW - 3000 * S, url))
+    polled = Polled(prometheus, url, notes)
+
+    async def cancels(batch: Batch) -> None:
+        await polled.emit(batch)
+        scope.cancel()
+
+    with trio.CancelScope() as scope:
+        await polled.receiver.poll(cancels)
+    assert scope.cancelled_caught
+    assert notes.note == write_note(NOW - 2700 * S, url)
+    assert polled.counts.out == polled.counts.samples == 30
+    await polled.receiver.aclose()
+
+
+async def test_a_server_that_says_nothing_fails_the_poll_at_once(nursery: trio.Nursery, autojump_clock: object) -> None:
+    server = await serve(nursery, repeat(then_hang()))
+    polled = Polled(Prometheus(), server.url)
+    began = trio.current_time()
+    with pytest.raises(ReceiveError, match="it took more than 10s"):
+        await polled.poll()
+    assert trio.current_time() - began < 21
+    await polled.receiver.aclose()
+
+
+def test_its_source_can_wait() -> None:
+    assert Query.waits
 
 
 def test_what_cannot_be_asked() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import aclosing
+from email.utils import formatdate
 from itertools import repeat
 from urllib.parse import parse_qs, urlsplit
 
@@ -28,7 +29,7 @@ async def asked(step: Step, query: str = "up[1ms]", **more: int) -> Answer:
     async with trio.open_nursery() as nursery:
         server = await serve(nursery, repeat(step))
         async with aclosing(Client()) as client:
-            options = {"max_body": 10**6, "most_samples": 100, **more}
+            options = {"max_body": 10**6, "sample_limit": 100, **more}
             found = await QueryServer(client, server.url, 0.5, **options).ask(query, 1_500, Metrics(lambda _: 0))
         nursery.cancel_scope.cancel()
     return found
@@ -49,7 +50,7 @@ async def test_a_long_question_is_a_form(length: int) -> None:
     parts = urlsplit(request.target)
     given = request.body.decode() if length > LONGEST_QUERY else parts.query
     assert parts.path == "/api/v1/query"
-    assert parse_qs(given) == {"query": [query], "time": ["1.500"]}
+    assert parse_qs(given) == {"query": [query], "time": ["1.500"], "timeout": ["0.500"]}
 
 
 def error(status: int, kind: str, words: str) -> Step:
@@ -64,18 +65,23 @@ def error(status: int, kind: str, words: str) -> Step:
             "answered 400, '1:5: parse error'; correct `match` or `queries`",
             False,
         ),
-        (error(422, "execution", "too many samples"), "answered 422, 'too many samples'; ask for less", True),
-        (error(503, "timeout", "query timed out"), "answered 503, 'query timed out'; ask for less", True),
+        (
+            error(422, "execution", "too many samples"),
+            "answered 422, 'too many samples'; correct the query, ask for less",
+            True,
+        ),
+        (error(503, "timeout", "query timed out"), "answered 503, 'query timed out'; correct the query, ask", True),
         (
             error(500, "unavailable", "TSDB not ready"),
             "answered 500, 'TSDB not ready'; look into the server's own log",
             False,
         ),
-        (error(200, "execution", "odd"), "answered 200, 'odd'; ask for less", True),
+        (error(200, "execution", "odd"), "answered 200, 'odd'; correct the query", True),
         (answer(503, b"Service Unavailable\n"), "answered 503, 'Service Unavailable'; look into", False),
         (answer(403, b""), "Linkerd's policy lets nobody but its own metrics-api in", False),
         (answer(401, b"prometheus says no"), "check bearer_token", False),
         (answer(404, b"404 page not found"), "must be the base URL", False),
+        (answer(504, b"upstream"), "answered 504, 'upstream'; correct the query, ask for less", True),
         (answer(418, b""), "answered 418; check `url`", False),
         (answer(200, b"<html>"), "cannot read the answer of .*: it is cut short, or not JSON", False),
         (answer(200, GOOD[:-9], JSON), "cut short", False),
@@ -88,7 +94,34 @@ async def test_what_failures_mean(step: Step, words: str, heavy: bool) -> None:
     assert isinstance(caught.value.exceptions[0], TooHeavy) == heavy
 
 
-@pytest.mark.parametrize("limits", [{"most_samples": 8}, {"max_body": 20}])
+@pytest.mark.parametrize("limits", [{"sample_limit": 8}, {"max_body": 20}])
 async def test_what_is_beyond_our_bounds_is_too_heavy(limits: dict[str, int]) -> None:
     with pytest.RaisesGroup(TooHeavy):
         await asked(answer(200, GOOD, JSON), **limits)
+
+
+NOW = 1_800_000_000
+VERSION = b'{"status":"success","data":{"version":"2.42.0"}}'
+
+
+@pytest.mark.parametrize(
+    ("step", "version", "ahead"),
+    [
+        (answer(200, VERSION, {"Date": formatdate(NOW - 60, usegmt=True)}), "2.42.0", 59_500),
+        (answer(200, VERSION, {"Date": formatdate(NOW, usegmt=True)}), "2.42.0", 0),
+        (answer(404, b"no", {"Date": formatdate(NOW + 60, usegmt=True)}), "", 0),
+        (answer(200, VERSION, {"Date": "yesterday"}), "2.42.0", 0),
+        (answer(200, b'{"data":{"version":7}}'), "", 0),
+        (answer(200, b"[" * 10**5), "", 0),
+        (answer(500, b"x" * 10**5), "", 0),
+        (then_hang(), "", 0),
+    ],
+)
+async def test_what_the_server_is_and_how_late_it_is_there(
+    nursery: trio.Nursery, step: Step, version: str, ahead: int
+) -> None:
+    server = await serve(nursery, repeat(step))
+    async with aclosing(Client()) as client:
+        one = QueryServer(client, server.url, 0.5, 10**6, now=lambda: NOW * 10**9 + 10**9 // 2)
+        assert await one.greet() == version
+        assert one.ahead == ahead

@@ -95,7 +95,7 @@ LINES = st.tuples(HEADS, VALUES, TIMES).map(
 PAGES = st.lists(LINES, max_size=12).map(lambda lines: "".join(line + "\n" for line in lines).encode())
 
 
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 @given(st.lists(st.tuples(PAGES, st.lists(st.integers(0, 300), max_size=3)), min_size=1, max_size=6))
 def test_any_sequence_of_pages_reads_as_each_page_alone(pages: list[tuple[bytes, list[int]]]) -> None:
     reader = Reader()
@@ -109,7 +109,7 @@ def test_any_sequence_of_pages_reads_as_each_page_alone(pages: list[tuple[bytes,
             assert same(reader.samples(reader.page(body, cuts)), careful(body))
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(st.lists(PAGES, min_size=1, max_size=4))
 def test_skipping_bad_lines_keeps_the_good_ones(pages: list[bytes]) -> None:
     reader = Reader(skip=True)
@@ -127,6 +127,7 @@ def form(series: list[int], values: random.Random) -> bytes:
     return "".join(line + "\n" for line in lines).encode()
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32))
 def test_lines_added_removed_and_moved(seed: int) -> None:
     reader, series, rng = Reader(), list(range(200)), random.Random(seed)

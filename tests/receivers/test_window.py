@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ebbtide import Batch, ReceiverCounts
+from receivers.query_cursor import Window
 from receivers.types import TypeBook
-from receivers.window import WindowScrape, rounds
+from receivers.window import WindowScrape, ranked, rounds
 
-S = 10**9
+S, MS = 10**9, 10**6
 NOW = 1_800_000_000 * S
 POD = {"job": "linkerd-proxy", "instance": "10.0.0.1:4191", "pod": "web-0"}
 
@@ -21,12 +23,16 @@ def scrape() -> WindowScrape:
     return WindowScrape(ReceiverCounts(), TypeBook({"request_total": "counter", "latency_ms": "histogram"}))
 
 
-def taken(one: WindowScrape, samples: list[tuple[dict[str, str], float, float]], now: float) -> list[Batch]:
+def taken(
+    one: WindowScrape, samples: list[tuple[dict[str, str], float, float]], now: float, live: bool = True
+) -> list[Batch]:
     """Take (labels, value, seconds after ``NOW``) of a window that ends ``now``."""
     slots = np.array([one.learn(labels) for labels, _, _ in samples], np.int32)
     values = np.array([value for _, value, _ in samples], np.float64)
     times = np.array([NOW + round(time * S) for _, _, time in samples], np.int64)
-    batches = list(one.take_window(slots, values, times, NOW + round(now * S)))
+    begin, end = getattr(one, "end", (NOW - S) // MS), NOW // MS + round(now * 1000)
+    batches = list(one.take_window(slots, values, times, Window(begin - 5000, begin, end), live=live))
+    one.end = end  # type: ignore[attr-defined]
     assert one.counts.samples + one.counts.added.total() == sum(map(len, batches)) + one.counts.dropped.total() + out(
         one
     )
@@ -65,7 +71,7 @@ def latency(count: float, time: float) -> list[tuple[dict[str, str], float, floa
 def test_rounds_rank_the_times_of_each_target(samples: list[tuple[int, int]]) -> None:
     targets = np.array([target for target, _ in samples], np.int32)
     times = np.array([time for _, time in samples], np.int64)
-    dealt = [rows.tolist() for rows in rounds(targets, times)]
+    dealt = [rows.tolist() for rows in rounds(ranked(targets, times))]
     assert sorted(row for rows in dealt for row in rows) == list(range(len(samples)))
     known: dict[int, list[int]] = defaultdict(list)
     for target, time in sorted(set(samples)):
@@ -97,14 +103,63 @@ def test_windows_continue_one_another_and_a_fall_is_a_reset() -> None:
     assert (first[3], second[3]) == (10, 10)
 
 
-def test_a_series_that_was_away_for_a_window_began_anew() -> None:
+def starts(batches: list[Batch]) -> dict[str, float]:
+    """The start of the last point by dst, in seconds."""
+    return {row.series.label("dst"): (row.start - NOW) / S for batch in batches for row in batch.rows()}
+
+
+OTHER = {"dst": "b"}
+
+
+def test_a_series_that_was_away_while_its_target_was_scraped_began_anew() -> None:
     one = scrape()
-    other = {"dst": "b"}
-    taken(one, [total(5, 0), total(5, 0, **other)], 15)
-    taken(one, [total(6, 20)], 30)
-    batches = taken(one, [total(7, 40), total(5, 40, **other)], 45)
-    starts = {row.series.label("dst"): (row.start - NOW) / S for batch in batches for row in batch.rows()}
-    assert starts == {"": 0, "b": 40}
+    taken(one, [total(5, 0), total(5, 0, **OTHER), total(5, 10), total(5, 10, **OTHER)], 15)
+    taken(one, [total(6, 20), total(6, 30)], 30)
+    assert starts(taken(one, [total(7, 40), total(5, 40, **OTHER)], 45)) == {"": 0, "b": 40}
+
+
+def test_a_series_that_was_away_within_a_window_began_anew() -> None:
+    one = scrape()
+    other = [total(5, at, **OTHER) for at in (0, 10, 50, 60)]
+    assert starts(taken(one, [*[total(at, at) for at in range(0, 70, 10)], *other], 65)) == {"": 0, "b": 50}
+
+
+def test_one_missed_scrape_is_no_absence() -> None:
+    one = scrape()
+    other = [total(5, at, **OTHER) for at in (0, 10, 30)]
+    assert starts(taken(one, [*[total(at, at) for at in range(0, 40, 10)], *other], 35)) == {"": 0, "b": 0}
+
+
+def test_windows_shorter_than_the_scrapes_are_no_absence() -> None:
+    one, seen = scrape(), []
+    for at in range(0, 120, 3):
+        seen += taken(one, [total(at, at), total(at, at, **OTHER)] if at % 30 == 0 else [], at + 1)
+    assert starts(seen) == {"": 0, "b": 0}
+
+
+def test_what_nobody_scraped_was_not_away() -> None:
+    """Prometheus was down: nothing of the target came meanwhile."""
+    one = scrape()
+    taken(one, [total(5, 0), total(5, 10)], 15)
+    taken(one, [], 900, live=False)
+    taken(one, [], 915)
+    batches = taken(one, [total(7, 920), total(8, 930)], 935)
+    assert (starts(batches), one.counts.added["stale"]) == ({"": 0}, 0)
+
+
+def up(value: float, time: float) -> tuple[dict[str, str], float, float]:
+    return {"__name__": "up", **POD}, value, time
+
+
+@pytest.mark.parametrize("step", [5, 1000])
+def test_a_target_that_was_down_took_its_series_along(step: int) -> None:
+    one = scrape()
+    samples = [up(not 20 <= at < 60, at) for at in range(0, 80, 10)]
+    samples += [total(at, at) for at in (0, 10, 60, 70)]
+    seen: list[Batch] = []
+    for begin in range(0, 80, step):
+        seen += taken(one, [one for one in samples if begin <= one[2] < begin + step], min(begin + step - 1, 79))
+    assert {start for name, _, _, start in shown(seen) if name == "request_total"} == {0}
 
 
 def test_a_target_that_lacks_a_timestamp_of_another_lost_nothing() -> None:
@@ -125,11 +180,12 @@ def test_recording_rules_beside_a_target_do_not_disturb_it() -> None:
         assert {(row.start - NOW) / S for batch in batches for row in batch.rows()} == {0, 4}
 
 
-def test_what_was_delivered_is_told_by_time() -> None:
+def test_what_lies_before_the_window_is_taken_once() -> None:
     one = scrape()
-    taken(one, [total(1, 0), total(2, 10)], 15)
-    slots = np.array([one.learn(total(0, 0)[0])] * 3, np.int32)
-    assert one.delivered(slots, np.array([NOW, NOW + 10 * S, NOW + 11 * S])).tolist() == [True, True, False]
+    taken(one, [total(1, 0), total(2, 10)], 11)
+    batches = taken(one, [total(2, 10), total(3, 12), total(9, 9, **OTHER)], 15)
+    assert [(value, time) for _, value, time, _ in shown(batches)] == [(9, 9), (3, 12)]
+    assert taken(one, [total(3, 12), total(3, 12)], 20) == []
 
 
 def test_what_only_a_broken_answer_showed_is_forgotten() -> None:
@@ -140,13 +196,37 @@ def test_what_only_a_broken_answer_showed_is_forgotten() -> None:
     assert shown(taken(one, [total(1, 5)], 10)) == [("request_total", 1, 5, 5)]
 
 
-def test_what_is_quiet_for_long_ends() -> None:
+def test_what_is_quiet_for_long_ends_by_the_clock_of_the_source() -> None:
+    one = scrape()
+    taken(one, [total(1, 0), total(1, 0, **OTHER)], 10, live=False)
+    for at in (200, 310, 320):
+        batches = taken(one, [total(1, at)], at + 5, live=False)
+        assert one.counts.added["stale"] == (at == 320)
+    (ended,) = (batch for batch in batches if batch.stale is not None)
+    assert ended.times.tolist() == [NOW + 310 * S]
+
+
+def test_a_source_from_which_nothing_comes_any_more_ends() -> None:
     one = scrape()
     taken(one, [total(1, 0)], 10)
     taken(one, [], 30)
     (batch,) = taken(one, [], 400)
     assert batch.stale is not None
     assert batch.stale.all()
+
+
+def test_a_slot_in_the_answer_is_never_given_to_another_series() -> None:
+    one = scrape()
+    taken(one, [total(1, 0), total(1, 0, **OTHER), total(2, 10)], 11)
+    slot = one.learn(total(0, 0, **OTHER)[0])
+    taken(one, [total(3, 400), total(1, 0, **OTHER)], 402)  # the other one only as it was
+    taken(one, [total(4, 410), total(1, 0, **OTHER)], 415)
+    assert one.counts.added["stale"] == 1
+    assert one.learn(total(0, 0, **OTHER)[0]) == slot
+    taken(one, [total(4, 420)], 425)
+    assert one.newcomers == 0
+    one.learn(total(0, 0, **OTHER)[0])
+    assert one.newcomers == 1
 
 
 def test_an_empty_window_is_nothing() -> None:

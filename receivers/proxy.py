@@ -1,0 +1,357 @@
+"""The proxies themselves: every target's ``/metrics`` page, its types, its labels, its own clock.
+
+Strategy. Targets are polled in groups (``proxy_groups``), each target by a task of its own with its own deadline, so
+that none waits for another. What has come of a group when its last page is in, or ``GRACE`` after the first moment, is
+taken in one pass; who comes later is taken alone. Reading and memory are sans-IO (``proxy_pages``, ``page_memory``).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import resource
+import socket
+from collections.abc import Iterable, Mapping, Sequence
+from typing import ClassVar, Self, cast
+
+import trio
+
+from ebbtide import (
+    ConfigError,
+    Context,
+    Emit,
+    FoldedLog,
+    ReceiveError,
+    Receiver,
+    Recording,
+    settle,
+    span,
+)
+from receivers.kubernetes_pods import resource_attributes
+from receivers.negotiation import Format
+from receivers.page_memory import PageMemory
+from receivers.page_source import PageSource
+from receivers.page_store import PageStore
+from receivers.page_types import PageTypes
+from receivers.polling import Schedule
+from receivers.proxy_groups import Group, Groups
+from receivers.proxy_options import JOB, ProxySettings
+from receivers.proxy_pages import Answered, Pages, Read, portions
+from receivers.proxy_target import Asking, PolledTarget
+from receivers.tables import Tables
+from receivers.target_set import ScrapeTarget, TargetSet
+
+GRACE = 0.25
+"""Seconds that a group waits for its last pages; at most a quarter of the interval."""
+_MANY = 1000  # newcomers of a pass, after which the heap is settled
+_NS = 10**9
+_FORMAT, _LABELS = "format", "labels"  # what is saved beside a page
+_OTHER_FILES = 512  # that the process may have open beside its connections to targets
+
+
+TargetKey = tuple[str, tuple[tuple[str, str], ...]]  # URL, labels
+
+
+class _Round:
+    """One moment of a group: what has come of it, until it is closed."""
+
+    def __init__(self, polls: int):
+        self.answers: list[Answered] = []
+        self.complete = trio.Event()
+        self.closed = False
+        self._left = polls
+        if not polls:
+            self.complete.set()
+
+    def add(self, answer: Answered) -> None:
+        self.answers.append(answer)
+        self._left -= 1
+        if not self._left:
+            self.complete.set()
+
+
+class Proxy(Receiver[ProxySettings]):
+    """Polls the metrics pages of proxies, or of anything else that has one."""
+
+    Settings: ClassVar[type[ProxySettings]] = ProxySettings
+
+    def __init__(self, settings: ProxySettings | None = None, context: Context | None = None):
+        super().__init__(settings, context)
+        options, name = self.settings, self.context.id
+        if not (options.targets or options.discovery):
+            raise ConfigError("no targets; name some in `targets`, or let them be found by `discovery`", "targets")
+        self._log = FoldedLog(self.context.log, trio.current_time, f"receivers.{name}")
+        self._client = options.client()
+        self._target_set = options.target_set(self._log, name)
+        self._asking = Asking(options.timeout, options.max_body, options.fallback_format)
+        self._memory = PageMemory(PageStore(self.counts, PageTypes(options.types), options.rules))
+        self._groups = Groups(self._memory, options.interval, f"{socket.gethostname()}/{name}")
+        self._pages = Pages()
+        self._targets: dict[TargetKey, PolledTarget] = {}
+        self._inherited: dict[TargetKey, tuple[PageSource, Tables]] = {}
+        self._failing: set[PageSource] = set()
+        self._leftover: list[tuple[PageSource, Tables]] = []  # of a former receiver: to be ended
+        self._left = trio.Event()
+        self._news = trio.Event()  # of the target set
+        self._wanted: tuple[ScrapeTarget, ...] = ()
+        self._nursery: trio.Nursery | None = None
+        self._taking = trio.Lock()
+
+    def inherit(self, old: Self) -> None:
+        """Go on with all that the former one remembers of its targets, under this one's options."""
+        store, rules = old._memory.store, self.settings.rules
+        same = store.rules.same_series(rules)
+        store.counts, store.rules = self.counts, rules
+        store.types.obey(self.settings.types)
+        self._memory = old._memory
+        self._groups = Groups(self._memory, self.settings.interval, f"{socket.gethostname()}/{self.context.id}")
+        for target, polled in old._targets.items():
+            group = old._groups.group_of(polled.source)
+            if group is None:
+                continue
+            if same:
+                polled.source.obey(rules)
+                self._inherited[target] = polled.source, group.tables
+            else:
+                self._leftover.append((polled.source, group.tables))
+
+    def leave(self) -> bool:
+        """Return from ``run`` once the polls that are under way are taken."""
+        self._left.set()
+        self._news.set()
+        return True
+
+    async def run(self, emit: Emit) -> None:
+        """Poll every target at once, then each at its place in the interval, until asked to leave."""
+        try:
+            async with trio.open_nursery() as finding:
+                finding.start_soon(self._target_set.run, self._note)
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    self._resume(emit, nursery)
+                    while not self._left.is_set():
+                        await self._news.wait()
+                        self._news = trio.Event()
+                        await self._change(emit, nursery)
+                finding.cancel_scope.cancel()
+        finally:
+            await self._close()
+
+    async def once(self, emit: Emit) -> None:
+        """Poll every target exactly once, all at once."""
+        try:
+            targets = await self._target_set.once()
+            allow_files(len(targets))
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for group in self._deal_out(targets):
+                    nursery.start_soon(self._round, emit, group)
+        finally:
+            await self._close()
+
+    async def record(self) -> Recording:
+        """Poll one target, the first of all, and return its page as it came."""
+        targets = await self._found(self._target_set)
+        if len(targets) > 1:
+            self.context.log.info(
+                "receivers.%s: saves the page of the first of %d targets", self.context.id, len(targets)
+            )
+        target, now = targets[0], self.context.now()
+        polled = PolledTarget(PageSource(self._memory.store, dict(target.labels)), target.url, self._client)
+        self.counts.polls += 1
+        try:
+            answer = await polled.poll(self._asking, now)
+        finally:
+            polled.close()
+            await self._close()
+        if answer.failure:
+            self.counts.failed_polls += 1
+            raise ReceiveError(answer.failure)
+        beside = {_FORMAT: answer.format, _LABELS: json.dumps(dict(target.labels))}
+        return Recording(answer.body, beside, now, answer.seconds, where=answer.where)
+
+    async def replay(self, recording: Recording, emit: Emit) -> None:
+        """Read a saved page as if it had come when it was saved."""
+        source = PageSource(self._memory.store, await self._recorded_labels(recording))
+        format = cast(Format, recording.answers.get(_FORMAT) or "text")
+        when = recording.time or self.context.now()
+        answer = Answered(source, recording.where, when, recording.seconds, recording.body, format)
+        self.counts.polls += 1
+        (read,) = self._pages.read([answer], self._memory.store.rules)
+        if read.failure:
+            self.counts.failed_polls += 1
+        tables = Tables(self._memory.store.columns, self._memory.store.series)
+        for portion in self._memory.take(tables, [read.reading]):
+            await emit(portion.batch)
+        if read.failure:
+            raise ReceiveError(read.failure)
+
+    async def _recorded_labels(self, recording: Recording) -> Mapping[str, str]:
+        """Return the labels of the target whose page was saved; where that does not tell, those of the first named one."""
+        if saved := recording.answers.get(_LABELS):
+            try:
+                labels = json.loads(saved)
+            except ValueError:
+                labels = None
+            if isinstance(labels, dict) and all(isinstance(label, str) for label in labels.values()):
+                return labels
+        targets = await self.settings.static_set(self._log, self.context.id).once()
+        return dict(targets[0].labels) if targets else {"job": JOB, **self.settings.labels}
+
+    async def _found(self, target_set: TargetSet) -> tuple[ScrapeTarget, ...]:
+        targets = await target_set.once()
+        if not targets:
+            raise ReceiveError(
+                f"cannot poll a target of receivers.{self.context.id}: it has none; see `targets` and `discovery`"
+            )
+        return targets
+
+    def _resume(self, emit: Emit, nursery: trio.Nursery) -> None:
+        """Go on with the targets that are known, where a bug has ended ``run`` before."""
+        self._memory.clear()
+        for target in self._targets.values():
+            target.polling = False
+        for group in self._groups:
+            nursery.start_soon(self._keep_polling, emit, group)
+
+    # -- targets -------------------------------------------------------------------------------------------------
+
+    def _note(self, targets: tuple[ScrapeTarget, ...]) -> None:
+        self._wanted = targets
+        self._news.set()
+
+    async def _change(self, emit: Emit, nursery: trio.Nursery) -> None:
+        """Begin with new targets, end those that are gone."""
+        if self._left.is_set():
+            return
+        targets = self._wanted
+        allow_files(len(targets))
+        await self._end(emit, set(map(_key, targets)))
+        before = list(self._groups)
+        for group in self._deal_out(target for target in targets if _key(target) not in self._targets):
+            nursery.start_soon(self._keep_polling, emit, group)
+        for group in before:
+            nursery.start_soon(self._round, emit, group, True)
+
+    def _deal_out(self, targets: Iterable[ScrapeTarget]) -> list[Group]:
+        """Begin with targets; those that a former receiver knew keep what is remembered of them."""
+        new: dict[PolledTarget, Tables | None] = {}
+        for target in targets:
+            source, tables = self._inherited.pop(_key(target), (None, None))
+            source = source or PageSource(
+                self._memory.store, dict(target.labels), resource_attributes(dict(target.found))
+            )
+            polled = self._targets[_key(target)] = PolledTarget(source, target.url, self._client)
+            new[polled] = tables
+        groups = self._groups.add(new)
+        for polled, tables in new.items():
+            group = self._groups.group_of(polled.source)
+            if group is not None:
+                self._memory.move(polled.source, tables, group.tables)
+        return groups
+
+    async def _end(self, emit: Emit, wanted: set[TargetKey]) -> None:
+        """End the targets that are not wanted any more."""
+        ended, self._leftover = self._leftover, []
+        for target in [target for target in self._targets if target not in wanted]:
+            polled = self._targets.pop(target)
+            polled.close()
+            group = self._groups.remove(polled)
+            if group is not None:
+                ended.append((polled.source, group.tables))
+        for target in [target for target in self._inherited if target not in wanted]:
+            ended.append(self._inherited.pop(target))
+        for source, tables in ended:
+            self._failing.discard(source)
+            async with self._taking:
+                for portion in self._memory.remove(tables, [source], self.context.now()):
+                    await emit(portion.batch)
+
+    async def _close(self) -> None:
+        for target in self._targets.values():
+            target.close()
+        with trio.CancelScope(shield=True), trio.move_on_after(1):
+            await self._client.aclose()
+
+    # -- polls ---------------------------------------------------------------------------------------------------
+
+    async def _keep_polling(self, emit: Emit, group: Group) -> None:
+        """Poll a group at once, then at its place in the interval, until it has no targets any more."""
+        interval = round(self.settings.interval * _NS)
+        schedule, phase = Schedule(interval), round(group.phase * interval)
+        while group.targets and not self._left.is_set():
+            await self._round(emit, group)
+            new = self._groups.cut(group)
+            if new is not None and self._nursery is not None:
+                self._nursery.start_soon(self._keep_polling, emit, new)
+            with trio.move_on_after(schedule.wait(self.context.now() - phase) / _NS):
+                await self._left.wait()
+
+    async def _round(self, emit: Emit, group: Group, fresh: bool = False) -> None:
+        """Poll all of a group, or its ``fresh`` targets; take what has come in time, and leave the rest to itself."""
+        targets = [target for target in group.targets if not target.polling and not (fresh and target.polled)]
+        if not targets or self._nursery is None:
+            return
+        moment = _Round(len(targets))
+        for target in targets:
+            target.polling = target.polled = True
+            self._nursery.start_soon(self._poll, emit, target, moment)
+        with trio.move_on_after(min(GRACE, self.settings.interval / 4)):
+            await moment.complete.wait()
+        moment.closed = True
+        await self._take(emit, group, moment.answers)
+
+    async def _poll(self, emit: Emit, target: PolledTarget, moment: _Round) -> None:
+        self.counts.polls += 1
+        try:
+            with span("poll", receiver=self.context.id, target=target.url):
+                answer = await target.poll(self._asking, self.context.now())
+        finally:
+            target.polling = False
+        self.counts.poll_seconds += answer.seconds
+        group = self._groups.group_of(answer.source)
+        if group is None:
+            target.close()
+        if not moment.closed:
+            moment.add(answer)
+        elif group is not None:
+            await self._take(emit, group, [answer])
+
+    async def _take(self, emit: Emit, group: Group, answers: Sequence[Answered]) -> None:
+        """Read what has come, and pass it on; a page is read and taken into memory without a break."""
+        async with self._taking:
+            for portion in portions(answers):
+                here = [answer for answer in portion if self._groups.group_of(answer.source) is group]
+                reads = self._pages.read(here, self._memory.store.rules)
+                self._report(reads)
+                for one in self._memory.take(group.tables, [read.reading for read in reads]):
+                    await emit(one.batch)
+                if sum(read.reading.born for read in reads) > _MANY:
+                    settle()
+
+    def _report(self, reads: list[Read]) -> None:
+        """Say which polls failed, and when all are well again."""
+        name = self.context.id
+        for read in reads:
+            if read.failure:
+                self.counts.failed_polls += 1
+                self._failing.add(read.reading.source)
+                self._log(logging.WARNING, "poll", "receivers.%s: %s", name, read.failure)
+            else:
+                self.counts.last_success = self.context.now() / _NS
+                self._failing.discard(read.reading.source)
+        if not self._failing:
+            self._log.recovered("poll", "receivers.%s: all targets are well again after %d failed polls", name)
+
+
+def _key(target: ScrapeTarget) -> TargetKey:
+    return target.url, target.labels
+
+
+def allow_files(connections: int) -> None:
+    """Let the process open as many files as so many connections need, as far as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + _OTHER_FILES
+    if soft != resource.RLIM_INFINITY and wanted > soft:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

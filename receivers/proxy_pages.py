@@ -1,0 +1,136 @@
+"""From answers to samples: each page in the format that it came in, those of the text format all at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ebbtide import Extra
+from receivers.dialects import OPENMETRICS, TEXT, Dialect
+from receivers.exposition import BadPage, OnBadLine
+from receivers.limits import Limits, TooMuch
+from receivers.negotiation import Format
+from receivers.page_memory import Reading
+from receivers.page_source import PageSource
+from receivers.page_store import PageRules
+from receivers.skeleton import Page
+from receivers.together import Failure, Together
+
+_DIALECTS: Mapping[Format, Dialect] = {"text": TEXT, "openmetrics": OPENMETRICS}
+
+PIECE = 4 << 20  # bytes of pages that are read in one go, unless one alone is larger
+
+
+@dataclass(slots=True)
+class Answered:
+    """What a poll of a target brought: the body of a page, or the sentence that says why there is none."""
+
+    source: PageSource
+    where: str
+    when: int
+    seconds: float
+    body: bytes = b""
+    format: Format = "text"
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A poll whose page was read; ``failure`` says why it was not."""
+
+    reading: Reading
+    failure: str = ""
+
+
+def portions(answers: Sequence[Answered]) -> Iterator[list[Answered]]:
+    """Cut what is to be read into portions that hold up nobody for long."""
+    portion: list[Answered] = []
+    size = 0
+    for answer in answers:
+        if portion and size + len(answer.body) > PIECE:
+            yield portion
+            portion, size = [], 0
+        portion.append(answer)
+        size += len(answer.body)
+    if portion:
+        yield portion
+
+
+class Pages:
+    """Reads what polls have brought."""
+
+    def __init__(self) -> None:
+        self._together = Together()
+
+    def read(self, answers: Sequence[Answered], rules: PageRules) -> list[Read]:
+        """Read the pages of some targets, each target once; in their order."""
+        pages: dict[int, Page | Failure] = {}
+        for format in _DIALECTS:
+            at_once = [answer for answer in answers if not answer.failure and answer.format == format]
+            read = self._read_lines(at_once, rules.limits)
+            pages.update((id(answer), page) for answer, page in zip(at_once, read, strict=True))
+        reads = []
+        for answer in answers:
+            reading = Reading(answer.source, answer.when, answer.seconds)
+            failure: Failure | str
+            if answer.failure:
+                failure = answer.failure
+            elif answer.format in _DIALECTS:
+                page = pages[id(answer)]
+                failure = page if isinstance(page, Failure) else _take_lines(reading, page)
+            else:
+                failure = _take_messages(reading, answer, rules)
+            reads.append(Read(reading, _sentence(failure, answer.where)))
+        return reads
+
+    def _read_lines(self, answers: list[Answered], limits: Limits) -> list[Page | Failure]:
+        if not answers:
+            return []
+        readers = [answer.source.expect(_DIALECTS[answer.format]).read() for answer in answers]
+        # The page is known to be whole, so its last line need not end; Prometheus' parser sees to that, too.
+        bodies = [body if not (body := answer.body) or body.endswith(b"\n") else body + b"\n" for answer in answers]
+        pages = self._together.read(readers, bodies, limits.samples)
+        for answer, reader, page in zip(answers, readers, pages, strict=True):
+            if isinstance(page, Failure):
+                reader.abandon()
+                answer.source.forget_page()
+        return pages
+
+
+def _take_lines(reading: Reading, page: Page) -> str:
+    source = reading.source
+    if not page.steady:
+        source.read_comments(page.comments)
+    reading.good, reading.steady = True, page.steady
+    reading.slots, reading.values, reading.times = page.slots, page.values, page.times
+    reading.bad_lines, reading.born = len(page.bad_lines), source.born
+    if page.exemplars:
+        reading.extras = {int(page.slots[row]): Extra(exemplars=found) for row, found in page.exemplars.items()}
+    return ""
+
+
+def _take_messages(reading: Reading, answer: Answered, rules: PageRules) -> Failure | str:
+    """Take a page of protobuf, which is parsed message by message."""
+    source = reading.source
+    on_bad_line: OnBadLine = "skip" if rules.skip_bad_lines else "refuse"
+    try:
+        page = source.expect_messages().read(answer.body, on_bad_line=on_bad_line, most=rules.limits.samples)
+    except (BadPage, TooMuch) as failure:
+        source.forget_page()
+        return failure
+    if not page.steady:
+        source.read_families(page.metadata)
+    reading.good, reading.steady, reading.bad_lines = True, page.steady, len(page.bad_lines)
+    reading.slots, reading.values, reading.times, reading.born = page.slots, page.values, page.times, source.born
+    reading.created = {int(page.slots[row]): start for row, start in page.created.items()}
+    reading.extras = {
+        int(page.slots[row]): Extra(page.natives.get(row), page.exemplars.get(row, ()))
+        for row in page.natives.keys() | page.exemplars.keys()
+    }
+    return ""
+
+
+def _sentence(failure: Failure | str, where: str) -> str:
+    if isinstance(failure, BadPage):
+        return failure.said_of(where)
+    return f"cannot take the page of {where}: {failure}" if isinstance(failure, TooMuch) else failure
