@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import costs, formats, kafka, memory, shaping, startup
+from bench import costs, formats, kafka, memory, query, shaping, startup
 
 _HEAD = """\
 # What a sample costs
@@ -29,7 +29,7 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, numpy {np.__version__}"
     )
     text = f"{_HEAD}\nMachine: {machine}.\n\n{costs.main()}\n\n{shaping.main()}\n\n{memory.main()}\n\n"
-    text += f"## Pages by format\n\n{formats.main()}\n\n## Start and idle memory\n\n{startup.main()}\n\n## To Kafka\n\n{kafka.main()}\n"
+    text += f"## Pages by format\n\n{formats.main()}\n\n## By the query API\n\n{query.main()}\n\n## Start and idle memory\n\n{startup.main()}\n\n## To Kafka\n\n{kafka.main()}\n"
     print(text)
     (Path(__file__).parent / "COSTS.md").write_text(text)
 

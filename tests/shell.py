@@ -50,6 +50,16 @@ SUBCOMMANDS: dict[str, set[str]] = {
     "helm": {"install", "upgrade", "template", "repo", "rollback", "uninstall"},
 }  # fmt: skip
 
+# Flags that the documents may use of the tools that speak to Kafka's brokers.
+FLAGS: dict[str, set[str]] = {
+    "kafka-topics.sh": {"--bootstrap-server", "--create", "--describe", "--topic", "--partitions", "--replication-factor",
+                        "--config"},
+    "kafka-acls.sh": {"--bootstrap-server", "--add", "--allow-principal", "--operation", "--topic"},
+    "kafka-console-consumer.sh": {"--bootstrap-server", "--topic", "--from-beginning", "--max-messages", "--property"},
+    "kafka-consumer-groups.sh": {"--bootstrap-server", "--describe", "--group"},
+    "kcat": {"-b", "-t", "-C", "-e", "-q", "-f", "-c", "-o", "-p"},
+}  # fmt: skip
+
 _STARTS = ("run", "demo")  # commands of ebbtide that do not end by themselves
 _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 
@@ -165,6 +175,10 @@ class Shell:
         if "--" in words and "ebbtide" in words[words.index("--") :]:
             parsed(words[words.index("ebbtide") + 1 :])
 
+    def brokers(self, words: list[str]) -> None:
+        """There are none here: the flags are known."""
+        assert {word for word in words[1:] if word.startswith("-")} <= FLAGS[words[0]], shlex.join(words)
+
     def files(self, words: list[str]) -> None:
         """Every word that names a file of the repository names one that is there."""
         before = ""
@@ -198,6 +212,7 @@ CHECKED: dict[str, Callable[[Shell, list[str]], None]] = {
     "sudo": lambda shell, words: shell._check(words[1:]),
     **dict.fromkeys(("install", "useradd", "chown", "chmod", "rm", "ln", "cosign"), Shell.elsewhere),
     **dict.fromkeys(SUBCOMMANDS, Shell.elsewhere),
+    **dict.fromkeys(FLAGS, Shell.brokers),
 }
 
 

@@ -35,6 +35,7 @@ from xml.etree import ElementTree
 import pytest
 import tomli
 import trio
+import trustme
 
 import agent.demo
 from agent.cli import main
@@ -44,6 +45,7 @@ from agent.discover import GROUPS
 from agent.ledger import ExporterCounts, Ledger, PipelineCounts, ReceiverCounts
 from agent.plugin import Component
 from agent.testing import shortcomings
+from exporters import kafka_answers
 from receivers.policy import PROMETHEUS_POLICY
 from tests.documents import EVERY, FENCE, PAGES, ROOT, Block
 from tests.shell import SECONDS, Shell, lines, simple_commands
@@ -53,6 +55,7 @@ KINDS = {
 }  # fmt: skip
 POLLS = ("ebbtide once", "ebbtide preview", "ebbtide record")
 SAMPLE_VALUE = "http://127.0.0.1:9"  # of ${NAME} that a file in a page reads from the environment
+_PAPERS = "(?:ca|cert|key)_file"  # options that name a file of certificates or keys; one file can be all of them
 
 
 def among(*kinds: str) -> pytest.MarkDecorator:
@@ -87,10 +90,16 @@ def completed(fragment: str) -> str:
 
 
 def loadable(block: Block, folder: Path) -> str:
-    """The file of a block, whole, with files where it names some by ``${file:PATH}``."""
+    """The file of a block, whole, with files where it names some, by ``${file:PATH}`` or by options such as ``ca_file``."""
     text = completed(block.text) if block.kind == "toml fragment" else block.text
-    (folder / "secret").write_text("secret", encoding="utf-8")
-    return re.sub(r"\$\{file:[^}]+\}", f"${{file:{folder / 'secret'}}}", text)
+    secret, papers = folder / "secret", folder / "papers.pem"
+    secret.write_text("secret", encoding="utf-8")
+    text = re.sub(r"\$\{file:[^}]+\}", f"${{file:{secret}}}", text)
+    text = re.sub(r'\bpassword_file = "[^"]+"', f'password_file = "{secret}"', text)
+    if re.search(rf"\b{_PAPERS} = ", text):
+        issued = trustme.CA().issue_cert("localhost")
+        papers.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
+    return re.sub(rf'\b({_PAPERS}) = "[^"]+"', rf'\1 = "{papers}"', text)
 
 
 @among("toml", "toml fragment")
@@ -332,6 +341,19 @@ def test_the_errors_of_the_guide_are_those_of_the_program() -> None:
         if not any(re.match(pattern, one, re.DOTALL) for one in known):
             missing.append(text)
     assert missing == []
+
+
+def test_the_failures_of_kafka_are_those_of_the_program() -> None:
+    """Each sentence of the page's table stands in the program, and each cure of the program in the table."""
+    page = (ROOT / "docs/kafka.md").read_text(encoding="utf-8")
+    table = page[page.index("| what the log says |") :]
+    quoted = [one or other for one, other in re.findall(r"^\| (?:`` (.+?) ``|`([^`]+)`) \|", table, re.MULTILINE)]
+    patterns = [".*".join(re.escape(part.strip()) for part in text.split("...")) for text in quoted]
+    known = sentences()
+    assert [text for text, like in zip(quoted, patterns, strict=True)
+            if not any(re.search(like, one, re.DOTALL) for one in known)] == []  # fmt: skip
+    cures = {cure.format(topic="T") for cure in kafka_answers._CURES.values()}
+    assert [cure for cure in cures if not any(re.match(like, cure) for like in patterns)] == []
 
 
 # -- links -----------------------------------------------------------------------------------------------------------

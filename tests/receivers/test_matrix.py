@@ -124,7 +124,9 @@ def test_native_histograms_are_handed_over_with_their_times() -> None:
 def test_errors_and_notes_of_the_server() -> None:
     answer = read(b'{"status":"error","errorType":"bad_data","error":"parse error"}')
     assert (answer.status, answer.error_type, answer.error) == ("error", "bad_data", "parse error")
-    assert read(b'{"status":"success","warnings":NaN,"infos":"x","data":{"resultType":"vector","result":[]}}').notes == []
+    assert (
+        read(b'{"status":"success","warnings":NaN,"infos":"x","data":{"resultType":"vector","result":[]}}').notes == []
+    )
     assert read(b'{"status":"success","isPartial":true,"data":{"resultType":"matrix","result":[]}}').notes == [
         "the answer is partial"
     ]
