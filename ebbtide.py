@@ -35,7 +35,7 @@ from agent.identity import (
 )
 from agent.kubernetes.address import is_address, split_address
 from agent.kubernetes.api import Api, ApiFault, ApiResource
-from agent.kubernetes.extra import need_kubernetes
+from agent.kubernetes.extra import check_kubeconfig, need_kubernetes
 from agent.kubernetes.watching import Watch
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
 from agent.listening import (
@@ -186,6 +186,7 @@ __all__ = [
     "ValueProcessor",
     "Watch",
     "certificate_cure",
+    "check_kubeconfig",
     "client_context",
     "close_listeners",
     "deadline",

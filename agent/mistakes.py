@@ -48,6 +48,8 @@ _BOUNDS = {
     "multiple_of": ("a multiple of", "multiple_of"),
 }
 
+_TAGS = ("union_tag_invalid", "union_tag_not_found")
+
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """Return the word most like ``word``; None when there are none."""
@@ -76,6 +78,8 @@ def of_validation(
     for detail in error.errors(include_url=False):
         path = _place(detail["loc"], given, detail["type"] == "missing")
         text = _wording(detail, path, model, also)
+        if detail["type"] in _TAGS:
+            path = (*path, _tag(detail))
         if detail["type"] in ("value_error", "assertion_error"):
             option = getattr(detail.get("ctx", {}).get("error"), "option", "")
             path = (*path, option) if option else path
@@ -117,12 +121,25 @@ def _wording(detail: ErrorDetails, path: Path, model: type[BaseModel], also: Ite
         return f"expected {words} {context[key]}; change the number"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty; name at least one" if kind == "too_short" else "must not be empty; write some text"
+    if kind == "string_too_long":
+        return f"too long; write at most {context['max_length']} characters"
     if kind in ("value_error", "assertion_error"):
         return str(context.get("error", "")) or "not a valid value"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        field = str(context.get("discriminator", "'kind'")).strip("'")
-        return f"expected a table whose {field} is one of {context.get('expected_tags', 'those in the reference')}"
+    if kind == "union_tag_invalid":
+        return _one_of(str(context["tag"]), _in_words(str(context["expected_tags"]).replace("'", '"').split(", ")))
+    if kind == "union_tag_not_found":
+        option = at(options_of(model), (*path, _tag(detail)))
+        return f"required, and missing; add {_tag(detail)} = {option.sort if option else '...'}"
     return f"not a valid value ({kind}); see the reference of this component: ebbtide docs"
+
+
+def _tag(detail: ErrorDetails) -> str:
+    """The key by which a table tells what sort of table it is."""
+    return str(detail.get("ctx", {}).get("discriminator", "kind")).strip("'")
+
+
+def _in_words(choices: list[str]) -> str:
+    return " or ".join([", ".join(choices[:-1]), choices[-1]] if len(choices) > 1 else choices)
 
 
 def _one_of(given: Any, expected: str) -> str:

@@ -7,7 +7,7 @@ It is read once into a tree of ``Option``; nothing else in the program looks at 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -112,7 +112,9 @@ class _Reader:
         """One property as an option."""
         forms = self.forms(schema)
         tables, many = self.tables(forms)
-        within = self.properties({"anyOf": tables}, depth - 1) if tables and depth else ()
+        tag = self.tag(schema)
+        within = self.inside(tables, tag, depth - 1) if tables and depth else ()
+        shown = self.properties(tables[0], depth - 1) if within and tag else within
         default = None if tables and not many else schema.get("default")
         return Option(
             name=name,
@@ -120,11 +122,42 @@ class _Reader:
             help=schema.get("description", ""),
             required=required,
             default=default,
-            example=_table_example(within, many) if within and not default else self.example(schema, forms, default),
+            example=_table_example(shown, many)
+            if within and not default and not schema.get("examples")
+            else self.example(schema, forms, default),
             secret=any(map(self.is_secret, forms)),
             many=many,
             inside=within,
         )
+
+    def inside(self, tables: list[dict[str, Any]], tag: str, depth: int) -> tuple[Option, ...]:
+        """The options of tables; where ``tag`` tells them apart, each says in which of them it is."""
+        if not tag:
+            return self.properties({"anyOf": tables}, depth)
+        found: list[tuple[Option, list[str]]] = []
+        for table in tables:
+            sort = self.sort(table["properties"][tag])
+            for option in self.properties(table, depth):
+                known = next((sorts for one, sorts in found if one == option and one.name != tag), None)
+                if known is None:
+                    found.append((option, [sort]))
+                else:
+                    known.append(sort)
+        tags = [option for option, _ in found if option.name == tag]
+        first = replace(tags[0], sort=" | ".join(option.sort for option in tags), required=True, default=None)
+        others = [
+            option
+            if len(sorts) == len(tables)
+            else replace(option, help=f"With {tag} = {' or '.join(sorts)}: {option.help}")
+            for option, sorts in found
+            if option.name != tag
+        ]
+        return first, *others
+
+    def tag(self, schema: dict[str, Any]) -> str:
+        """The key that tells the tables of a value apart, directly or as the items of a list; "" for none."""
+        of = schema.get("discriminator") or (schema.get("items") or {}).get("discriminator") or {}
+        return str(of.get("propertyName", ""))
 
     def forms(self, schema: dict[str, Any]) -> list[dict[str, Any]]:
         """The schema without references: one entry per form that a value may have, null apart."""

@@ -53,6 +53,12 @@ EXAMPLES = {
             "match": ['{job="linkerd-proxy"}', '{job="linkerd-controller"}'],
         },
     ),
+    ("receivers", "query"): Example(
+        "history",
+        options={"url": "${LINKERD_PROMETHEUS_URL:-http://prometheus.linkerd-viz.svc.cluster.local:9090}"},
+    ),
+    ("receivers", "proxy"): Example("proxies", options={"discovery": [{"kind": "kubernetes"}]}),
+    ("receivers", "remote_write"): Example("prometheus"),
     ("processors", "filter"): Example(
         "quiet", options={"drop": ['{__name__=~"stack_.*|tokio_rt_.*"}', '{target_port="4191"}']}
     ),
@@ -61,6 +67,9 @@ EXAMPLES = {
     ),
     ("processors", "resource"): Example("workload"),
     ("exporters", "stdout"): Example("console", active=True),
+    ("exporters", "kafka"): Example(
+        "topic", options={"sasl.mechanism": "OAUTHBEARER", "sasl.token_url": "https://login.example.com/token"}
+    ),
     ("exporters", "otlp"): Example("backend", options={"endpoint": "http://localhost:4318"}),
 }
 
@@ -158,12 +167,17 @@ def _help(option: Option) -> str:
     text = option.help
     if option.required:
         text += " Required."
-    if "|" in option.sort:
-        text += f" {'One of ' if option.sort.startswith(chr(34)) else 'A '}{option.sort}."
+    text += _choices(option)
     for name, inner in option.walk() if option.many else ():
         if inner is not option:
-            text += f"\n\n{name}: {inner.help}"
+            text += f"\n\n{name}: {inner.help}{_choices(inner)}"
     return text.strip()
+
+
+def _choices(option: Option) -> str:
+    if "|" not in option.sort:
+        return ""
+    return f" {'One of ' if option.sort.startswith(chr(34)) else 'A '}{option.sort}."
 
 
 def _value(option: Option) -> Any:

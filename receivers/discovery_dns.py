@@ -28,7 +28,7 @@ _NAME = re.compile(r"(?=.{1,253}\.?$)(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-
 
 def _a_name(name: str) -> str:
     if not _NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is no domain name")
+        raise ValueError(f"{name!r} is no domain name; write one such as proxies.mesh.svc.cluster.local")
     return name
 
 

@@ -46,8 +46,12 @@ class FileDiscoverySettings(Settings):
         if not files:
             raise ValueError('no file; write at least one, such as "targets/*.json"')
         for file in files:
-            if not file.endswith(_SUFFIXES) or "*" in str(Path(file).parent):
-                raise ValueError(f"{file!r} does not end in .json, .yml or .yaml, or has * before its last part")
+            if not file.endswith(_SUFFIXES):
+                raise ValueError(f"{file!r} does not end in .json, .yml or .yaml; write one such as targets/*.json")
+            if "*" in str(Path(file).parent):
+                raise ValueError(
+                    f"{file!r} has * before its last part; write one such as targets/*.json for each folder"
+                )
         return files
 
 

@@ -29,6 +29,8 @@ Learn = Callable[[dict[str, str]], int]
 
 MOST_ELEMENT = 64 << 20
 """Characters of one element of the result at most, and of all that stands around it."""
+PIECE = 256 << 10
+"""Bytes that are read at once."""
 _MOST_NOTES = 100  # warnings that are kept of an answer
 
 _RESULT = re.compile(r'"result"\s*+:\s*+\[\s*+(?=[{\]])')
@@ -115,8 +117,12 @@ class AnswerReader:
         self._natives: list[tuple[int, int, dict[str, Any]]] = []
         self._columns: list[tuple[Slots, Ints, Floats]] = []
 
-    def feed(self, data: bytes, final: bool = False) -> None:
-        """Read what is whole of what has come by now."""
+    def feed(self, data: bytes) -> None:
+        """Read what is whole of what has come by now; a long piece in shorter ones, which stay in the processor's cache."""
+        for at in range(0, len(data), PIECE):
+            self._feed(data[at : at + PIECE])
+
+    def _feed(self, data: bytes, final: bool = False) -> None:
         try:
             self._text += self._decode(data, final)
         except UnicodeDecodeError as error:
@@ -129,7 +135,7 @@ class AnswerReader:
     def finish(self) -> Answer:
         """Return the answer. Metrics that are not in it are forgotten from now on, if it is a success."""
         self._not_before = 0
-        self.feed(b"", final=True)
+        self._feed(b"", final=True)
         if self._phase == self._take_elements:
             raise BadAnswer("it is cut short, or not JSON")
         answer = self._envelope()

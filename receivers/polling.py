@@ -25,6 +25,7 @@ from ebbtide import (
     ServerUrl,
     Settings,
     Tls,
+    check_kubeconfig,
     is_address,
     need_kubernetes,
     option,
@@ -87,8 +88,10 @@ class ServerSettings(PollingSettings, ClusterSettings):
     url: ServerUrl = option(..., "Base URL of the server.")
 
     def client(self, **more: Any) -> Client:
-        """Return an HTTP client with these options. Raises ConfigError where a library for them is missing."""
+        """Return an HTTP client with these options. Raises ConfigError where a library is missing, or the kubeconfig wrong."""
         need_kubernetes(self.kubeconfig, self.context, self.url)
+        if is_address(self.url):
+            check_kubeconfig(self.kubeconfig, self.context, "kubeconfig" if self.kubeconfig else "context")
         return super().client(kubeconfig=self.kubeconfig, context=self.context, **more)
 
 

@@ -23,15 +23,17 @@ _TIME_BITS = 42  # of a timestamp in ms: until the year 2109
 
 
 class SteppingColumns(Columns):
-    """Columns that remember the steps of series, too."""
+    """Columns that remember the steps of series, too, and which are native histograms."""
 
     def __init__(self) -> None:
         super().__init__()
         self.step: Ints = np.empty(0, np.int64)  # between its last two samples, ns; 0: not known yet
+        self.native: Bools = np.empty(0, np.bool_)
 
     def _clear(self, slots: Index) -> None:
         super()._clear(slots)
         self.step[slots] = 0
+        self.native[slots] = False
 
 
 class Presence:

@@ -141,6 +141,10 @@ class Proxy(Receiver[ProxySettings]):
         """Poll every target exactly once, all at once."""
         try:
             targets = await self._target_set.once()
+            if not targets:
+                self.context.log.warning(
+                    "receivers.%s: no target was found; see `targets`, `discovery`, `relabel` and `shard`", self.context.id
+                )
             allow_files(len(targets))
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery

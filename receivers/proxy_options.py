@@ -7,7 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_validator
 
-from ebbtide import FoldedLog, PositiveSize, Relabelling, RelabelRule, need_kubernetes, option
+from ebbtide import (
+    FoldedLog,
+    PositiveSize,
+    Relabelling,
+    RelabelRule,
+    check_kubeconfig,
+    is_address,
+    need_kubernetes,
+    option,
+)
 from receivers.discovery import Discovery
 from receivers.discovery_dns import DnsDiscovery, DnsDiscoverySettings
 from receivers.discovery_file import FileDiscovery, FileDiscoverySettings
@@ -92,11 +101,14 @@ class ProxySettings(PollingSettings):
 
     def _discovery(self, settings: DiscoverySettings, log: FoldedLog, name: str) -> Discovery:
         if isinstance(settings, KubernetesDiscoverySettings):
+            check_kubeconfig(settings.kubeconfig, settings.context, "discovery")
             return KubernetesDiscovery(settings, log, name)
         if isinstance(settings, FileDiscoverySettings):
             return FileDiscovery(settings, log, name)
         if isinstance(settings, DnsDiscoverySettings):
             return DnsDiscovery(settings, log, name)
         need_kubernetes(settings.kubeconfig, settings.context, settings.url, "discovery")
+        if is_address(settings.url):
+            check_kubeconfig(settings.kubeconfig, settings.context, "discovery")
         client = self.client(kubeconfig=settings.kubeconfig, context=settings.context)
         return PrometheusDiscovery(settings, client, self.timeout, log, name)

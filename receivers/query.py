@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import trio
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from ebbtide import (
     Client,
@@ -27,6 +27,7 @@ from ebbtide import (
     Duration,
     Emit,
     FoldedLog,
+    OptionError,
     PositiveDuration,
     ReceiveError,
     ServerUrl,
@@ -41,6 +42,7 @@ from receivers.metadata import Enquiry
 from receivers.polling import PollingReceiver, ServerSettings, labels_of
 from receivers.query_cursor import Cursor, Window, read_note, write_note
 from receivers.query_expressions import Evaluation, Expression
+from receivers.query_native import native_of
 from receivers.query_server import QueryServer, TooHeavy, TooSlow
 from receivers.types import TypeBook
 from receivers.window import WindowScrape
@@ -80,6 +82,12 @@ class QuerySettings(ServerSettings):
         if match is not None and not all(match):
             raise ValueError("an empty selector; write one such as '{job=\"linkerd-proxy\"}'")
         return match
+
+    @model_validator(mode="after")
+    def _has_something_to_read(self) -> Self:
+        if not (self.selectors or self.queries):
+            raise OptionError("nothing to read; name selectors here, or expressions in `queries`", "match")
+        return self
 
     @property
     def selectors(self) -> list[str]:
@@ -294,14 +302,14 @@ class Query(PollingReceiver[QuerySettings]):
         slots = np.concatenate([answer.slots for answer in answers])
         values = np.concatenate([answer.values for answer in answers])
         times = np.concatenate([answer.times for answer in answers]) * _MS
-        self._count_natives(answers, window)
+        natives = [(slot, time, native_of(tree)) for answer in answers for slot, time, tree in answer.natives]
         del answers
         with trio.CancelScope(shield=True):
-            for batch in self._scrape.take_window(slots, values, times, window, live=live):
+            for batch in self._scrape.take_window(slots, values, times, window, natives, live=live):
                 await emit(batch)
         if born > _MANY:
             settle()
-        return len(slots)
+        return len(slots) + len(natives)
 
     async def _ask(self, selector: str, window: Window) -> Answer:
         """Ask for the window's samples of one selector, and a millisecond more: see the strategy above."""
@@ -314,11 +322,6 @@ class Query(PollingReceiver[QuerySettings]):
             )
         self._tell(answer.notes)
         return answer
-
-    def _count_natives(self, answers: list[Answer], window: Window) -> None:
-        natives = sum(window.begin < time <= window.end for answer in answers for _, time, _ in answer.natives)
-        self.counts.samples += natives
-        self.counts.dropped["unsupported"] += natives
 
     # -- expressions --------------------------------------------------------------------------------------------------
 

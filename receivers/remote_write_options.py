@@ -52,8 +52,12 @@ class RemoteWriteSettings(Settings):
     @field_validator("listen")
     @classmethod
     def _an_address(cls, listen: str) -> str:
-        if parse_address(listen) is None:
-            raise ValueError('not an address; write one such as "127.0.0.1:9201"')
+        try:
+            address = parse_address(listen)
+        except ValueError:
+            address = None
+        if address is None:
+            raise ValueError('not an address; write one such as "127.0.0.1:9201" or "[::1]:9201"')
         return listen
 
     @field_validator("path")

@@ -21,6 +21,7 @@ from ebbtide import (
     STALE_NAN,
     Batch,
     Bools,
+    Family,
     Floats,
     Ints,
     Labels,
@@ -326,10 +327,10 @@ class Scrape:
             return
         keys = [self._key(slot) for slot in slots]
         whose = self._whose(slots, keys)
-        heads = ((name, join_own(base.flat, own)) for name, base, own in keys)
+        heads = [(name, join_own(base.flat, own)) for name, base, own in keys]
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
         for slot, (name, _, own), (number, base), family in zip(
-            slots, keys, whose, self.types.decide(heads), strict=True
+            slots, keys, whose, self._families(slots, heads), strict=True
         ):
             series = Series.parts_of(name, base, own, family, target=self.targets.at(number))
             self._series[slot] = series
@@ -342,6 +343,10 @@ class Scrape:
             if not own and name.endswith(_MAY_BE_FOLDED):
                 self._mark_folded(slot, name, base)
         self._tables.hold([slot for slot in slots if self.columns.fate[slot] == POINTS] + sorted(older))
+
+    def _families(self, slots: list[int], heads: list[tuple[str, tuple[str, ...]]]) -> list[Family]:
+        """Return the families of newcomers, by name and flat labels."""
+        return self.types.decide(heads)
 
     def _key(self, slot: int) -> Key:
         return cast(Key, self._keys[slot])  # of a slot in use

@@ -66,12 +66,16 @@ class Shard:
     def parse(cls, text: str, hostname: str) -> Shard:
         """``"2/5"``, or ``"ordinal/5"``: the number at the end of the host's name, as a StatefulSet gives it.
 
-        Counting from 0 or from 1 comes to the same: 5/5 is 0/5. Raises ValueError for what is neither.
+        Counting from 0 or from 1 comes to the same: 5/5 is 0/5. Raises ValueError for what is neither, and for 6/5.
         """
         match = _SHARD.fullmatch(text)
         if match is None:
             raise ValueError('not a shard; write one such as "2/5", or "ordinal/5" in a StatefulSet')
         if match[1] != "ordinal":
+            if int(match[1]) > int(match[2]):
+                raise ValueError(
+                    f"there is no shard {match[1]} of {match[2]}; count from 0 or from 1, or make more of them"
+                )
             return cls(int(match[1]) % int(match[2]), int(match[2]))
         ordinal = _ORDINAL.fullmatch(hostname)
         if ordinal is None:
@@ -156,15 +160,19 @@ def static_group(targets: Iterable[str]) -> TargetGroup:
 
 
 def _static(target: str) -> Mapping[str, str]:
+    if "@" in target or "#" in target:
+        raise ValueError("a target has no user and no fragment; write http://host:port/metrics, and basic_auth")
     if "://" not in target:
         try:
             _with_port(target, "http")
         except BadTarget:
             raise ValueError(f"{target!r} is no target; write host:port, or http://host:port/metrics") from None
         return {ADDRESS: target}
-    parts = urlsplit(target)
-    if parts.scheme not in _PORTS or not parts.hostname or parts.username or parts.fragment:
-        raise ValueError(f"{target!r} is no target; write host:port, or http://host:port/metrics, without a user")
+    try:
+        parts = urlsplit(target)
+        _with_port(parts.netloc, parts.scheme)
+    except ValueError:
+        raise ValueError(f"{target!r} is no target; write host:port, or http://host:port/metrics") from None
     parameters = {PARAMETER + name: value for name, value in parse_qsl(parts.query, keep_blank_values=True)}
     path = {PATH: parts.path} if parts.path not in ("", "/") else {}
     return {ADDRESS: parts.netloc, SCHEME: parts.scheme, **path, **parameters}

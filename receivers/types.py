@@ -180,6 +180,12 @@ class TypeBook:
         self._decide(dict.fromkeys(key for key in keys if key not in decided))
         return [decided[key] for key in keys]
 
+    def native(self, name: str, flat: tuple[str, ...]) -> Family:
+        """Return the family of a native histogram, which shows by itself what it is; else as ``decide``."""
+        head = _Head(*_head(name, flat))
+        about = self._described(head, _find(self._server.get, head), None)
+        return self._family(head, _Found(name, Entry("histogram")), "page", about)
+
     def revise(self) -> dict[Family, Family]:
         """Return the families that were unknown and are known by now: old object -> new.
 

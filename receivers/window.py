@@ -11,13 +11,13 @@ ends with ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import Batch, Floats, Ints, flatten
+from ebbtide import Batch, Bools, Extra, Family, Floats, Ints, NativeHistogram, flatten
 from receivers.memory import NEVER, Slots, Small
 from receivers.presence import Presence, SteppingColumns
 from receivers.query_cursor import Window
@@ -26,6 +26,8 @@ from receivers.tables import Tables
 from receivers.text import Sample
 
 Index = npt.NDArray[np.intp]
+Natives = Collection[tuple[int, int, NativeHistogram | None]]
+"""Slot, time in ms, and the histogram; None for one that cannot be passed on."""
 
 _MS = 10**6  # ns
 _QUIET_STEPS = 3  # a series with steps longer than `stale_after` is quiet after so many of them
@@ -42,6 +44,7 @@ class WindowScrape(Scrape):
         self._tables = Tables(self.columns, self._series)
         self._presence = Presence()
         self._heard = 0  # ns: the newest sample of all windows before
+        self._natives: dict[tuple[int, int], NativeHistogram] = {}  # of this window
         self._silent_since = 0  # ns: from here on windows that are up to date held nothing; 0: the last one did
 
     def learn(self, labels: Mapping[str, str]) -> int:
@@ -50,24 +53,59 @@ class WindowScrape(Scrape):
         return self._learn(Sample(labels.get("__name__", ""), flatten(others), 0.0, None, 0))
 
     def take_window(
-        self, slots: Slots, values: Floats, times: Ints, window: Window, *, live: bool = True
+        self, slots: Slots, values: Floats, times: Ints, window: Window, natives: Natives = (), *, live: bool = True
     ) -> Iterator[Batch]:
         """Return the batches of what an answer holds of a window, oldest first (``times`` in ns); each is booked as it is taken.
 
-        Samples may stand twice, or lie before the window; those that were taken already are left out, uncounted. ``live``:
-        the window reaches as far as there is anything to read.
+        Samples may stand twice, or lie before the window; those that were taken already are left out, uncounted. ``natives``
+        are of the same answer. ``live``: the window reaches as far as there is anything to read.
         """
         self.polls += 1
         ended = [*self._revise(window.end * _MS)]
+        self._natives = self._whole(natives, window)
+        floats = len(slots)
+        slots = np.append(slots, np.array([slot for slot, _ in self._natives], np.int32))
+        times = np.append(times, np.array([time for _, time in self._natives], np.int64))
+        values = np.append(values, [one.count for one in self._natives.values()])
         self._place_newcomers()
         self.columns.seen_poll[slots] = self.polls
         rows = self._new(slots, times, window)
+        rows = rows[self._fitting(slots[rows], rows >= floats)]
         slots, values, times = slots[rows], values[rows], times[rows]
         ranks = ranked(self.columns.target[slots], times)
         downs = self.targets.are_up(slots, self.columns.target[slots]) & (values == 0)
         away = self._presence.note(self.columns, slots, times, ranks, downs)
         clock = self._clock(times, window, live)
         return self._rounds(slots, values, times, ranks, away, clock, ended)
+
+    def _whole(self, natives: Natives, window: Window) -> dict[tuple[int, int], NativeHistogram]:
+        """Return native histograms by slot and time (ns); newcomers are known as such. Those that are none are counted."""
+        newcomers = set(self._newcomers) if natives else set()
+        whole, lost = {}, set()
+        for slot, ms, native in natives:
+            if native is not None:
+                whole[slot, ms * _MS] = native
+                self.columns.native[slot] |= slot in newcomers
+            elif window.begin < ms <= window.end:
+                lost.add((slot, ms))
+            self.columns.seen_poll[slot] = self.polls
+        self.counts.samples += len(lost)
+        self.counts.dropped["unsupported"] += len(lost)
+        return whole
+
+    def _fitting(self, slots: Slots, native: Bools) -> Bools:
+        """Leave out, counted, what is of another kind than its series was at first."""
+        fitting = self.columns.native[slots] == native
+        others = len(slots) - int(fitting.sum())
+        self.counts.samples += others
+        self.counts.dropped["unsupported"] += others
+        return np.asarray(fitting)
+
+    def _families(self, slots: list[int], heads: list[tuple[str, tuple[str, ...]]]) -> list[Family]:
+        families = super()._families(slots, heads)
+        for place in np.flatnonzero(self.columns.native[slots]).tolist():
+            families[place] = self.types.native(*heads[place])
+        return families
 
     def _new(self, slots: Slots, times: Ints, window: Window) -> Index:
         """Return the rows of the window's samples and of what is late, by series and time, each once."""
@@ -119,6 +157,19 @@ class WindowScrape(Scrape):
         self._send(slots, values, times, sendable)
         self.counts.samples += counted - int(sendable.sum())
         return self._batches(slots, values, times, sendable)
+
+    def _batches(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> Iterator[Batch]:
+        if not self._natives:
+            return super()._batches(slots, values, times, sendable)
+        columns, natives = self.columns, self._natives
+        out = np.zeros(columns.size, np.bool_)
+        out[slots[sendable]] = True
+        value_of, time_of = np.empty(columns.size), np.empty(columns.size, np.int64)
+        value_of[slots], time_of[slots] = values, times
+        keys = zip(slots.tolist(), times.tolist(), strict=True)
+        extras = {key[0]: Extra(natives[key]) for key in keys if key in natives}
+        portions = self._tables.portions(out, value_of, time_of, self._starts(), None, extras)
+        return (batch for _, batch in portions)
 
     def _note_quiet(self, clock: int) -> None:
         """Every series is quiet since its last sample; those of long steps count from so much later."""

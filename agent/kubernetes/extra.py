@@ -1,9 +1,11 @@
-"""The libraries that only Kubernetes needs, looked for before anything starts."""
+"""What only Kubernetes needs, looked at before anything starts: libraries, and the kubeconfig that is named."""
 
 from __future__ import annotations
 
 import importlib.util
 
+from agent.http_fault import Fault
+from agent.kubernetes.access import find_access
 from agent.kubernetes.address import is_address
 from agent.plugin import ConfigError
 
@@ -20,3 +22,12 @@ def need_kubernetes(kubeconfig: str | None, context: str | None, url: str = "", 
         raise ConfigError(
             f"cannot {what}: the libraries for it are not installed; run: pip install 'ebbtide[kubernetes]'", option
         )
+
+
+def check_kubeconfig(kubeconfig: str | None, context: str | None, option: str = "kubeconfig") -> None:
+    """Raise ConfigError, which points at ``option``, where a kubeconfig that is named leads nowhere; opens no connection."""
+    if kubeconfig or context:
+        try:
+            find_access(kubeconfig, context)
+        except Fault as fault:
+            raise ConfigError(str(fault), option) from fault

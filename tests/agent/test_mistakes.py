@@ -24,7 +24,7 @@ class Empty(Settings):
 class Example(Settings):
     level: Literal["low", "high"] = option("low", "A choice.")
     discovery: list[Annotated[Kubernetes | Dns, Field(discriminator="kind")]] = option([], "Tables.")
-    word: str = option("w", "A word.", min_length=1)
+    word: str = option("w", "A word.", min_length=1, max_length=9)
     number: int = option(1, "A number.", le=9)
     empty: Empty = option(Empty(), "Nothing.")
 
@@ -47,6 +47,7 @@ def said(given: dict[str, Any], **more: Any) -> list[tuple[tuple[str | int, ...]
         ({"level": "hihg"}, ("level",), 'expected one of "low" or "high"; did you mean "high"?'),
         ({"level": 3}, ("level",), 'expected one of "low" or "high", not a whole number; write it in quotes'),
         ({"word": ""}, ("word",), "must not be empty; write some text"),
+        ({"word": "a" * 10}, ("word",), "too long; write at most 9 characters"),
         ({"word": "hidden"}, (), "*** is not a word; write another"),
         ({"number": 10}, ("number",), "expected at most 9; change the number"),
         ({"number": True}, ("number",), "expected a whole number, not true or false; write for instance number = 1"),
@@ -57,8 +58,9 @@ def said(given: dict[str, Any], **more: Any) -> list[tuple[tuple[str | int, ...]
         ({"discovery": [{"kind": "dns"}]}, ("discovery", 0, "names"), 'required, and missing; add names = ["..."]'),
         ({"discovery": [{"kind": "dns", "names": [], "role": "x"}]}, ("discovery", 0, "role"), 'unknown option; did you mean'),
         ({"discovery": [{"kind": "kubernetes", "role": "x"}]}, ("discovery", 0, "role"), 'expected one of "pod" or "service"; did'),
-        ({"discovery": [{"kind": "x"}]}, ("discovery", 0), "expected a table whose kind is one of 'kubernetes', 'dns'"),
-        ({"discovery": [{}]}, ("discovery", 0), "expected a table whose kind is one of"),
+        ({"discovery": [{"kind": "kubernets"}]}, ("discovery", 0, "kind"),
+         'expected one of "kubernetes" or "dns"; did you mean "kubernetes"?'),
+        ({"discovery": [{}]}, ("discovery", 0, "kind"), 'required, and missing; add kind = "kubernetes" | "dns"'),
         ({"discovery": [3]}, ("discovery", 0), "expected a table"),
     ],
 )  # fmt: skip

@@ -57,7 +57,8 @@ OPTIONS = {name: found for top in options_of(Example) for name, found in top.wal
         ("auth.password_file", "string", None, "..."),
         ("tls", "table", None, {"ca_file": "..."}),
         ("tls.insecure_skip_verify", "true or false", False, False),
-        ("discovery", "list of tables", [], [{"kind": "kubernetes", "names": ["..."]}]),
+        ("discovery", "list of tables", [], [{"kind": "kubernetes"}]),
+        ("discovery[].kind", '"kubernetes" | "dns"', None, "kubernetes"),
         ("discovery[].role", '"pod" | "service"', "pod", "pod"),
         ("discovery[].names", "list of strings", None, ["..."]),
     ],
@@ -72,6 +73,11 @@ def test_required_and_secret() -> None:
     required = {"text", "auth.username", "discovery[].kind", "discovery[].names"}
     assert {name for name, found in OPTIONS.items() if found.required} == required
     assert {name for name, found in OPTIONS.items() if found.secret} == {"token", "headers", "auth.password"}
+
+
+def test_an_option_of_some_tables_says_of_which() -> None:
+    assert OPTIONS["discovery[].names"].help == 'With kind = "dns": Names.'
+    assert OPTIONS["discovery[].kind"].help == "Kind."
 
 
 def test_paths() -> None:

@@ -56,15 +56,15 @@ Handler = Callable[[BaseHTTPRequestHandler], Reply]
 class HttpServer:
     """Serves ``answer`` on loopback until closed; ``port`` 0 takes a free one."""
 
-    def __init__(self, answer: Handler, port: int = 0, context: ssl.SSLContext | None = None):
-        self._server = QuietServer(("127.0.0.1", port), _handler(answer))
+    def __init__(self, answer: Handler, port: int = 0, context: ssl.SSLContext | None = None, host: str = "127.0.0.1"):
+        self._server = QuietServer((host, port), _handler(answer))
         if context is not None:
             self._server.socket = context.wrap_socket(
                 self._server.socket, server_side=True, do_handshake_on_connect=False
             )
         self.port: int = self._server.server_address[1]
         scheme = "http" if context is None else "https"
-        self.url = f"{scheme}://127.0.0.1:{self.port}"
+        self.url = f"{scheme}://{host}:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -332,6 +332,44 @@ async def test_the_polls_own_series(prometheus: Prometheus, url: str) -> None:
     await polled.receiver.aclose()
 
 
+NATIVE = {"count": "3", "sum": "2.5", "buckets": [[3, "-0.001", "0.001", "1"], [0, "1", "2", "2"]]}
+
+
+async def test_native_histograms_are_passed_on_whole(prometheus: Prometheus, url: str) -> None:
+    def matrix(query: str) -> bytes:
+        end = prometheus.now - 15 * S
+        points = [
+            [(end - 20 * S) / 1000, NATIVE],
+            [(end - 10 * S) / 1000, {**NATIVE, "count": "5", "buckets": [[0, "1", "2", "5"]]}],
+        ]
+        odd = {"count": "1", "sum": "1", "buckets": [[0, "0.1", "0.25", "1"]]}
+        metric = {"__name__": "request_seconds", "job": "linkerd-proxy", "instance": "10.0.0.1:4191", "pod": "web-0"}
+        result = [
+            {"metric": metric, "histograms": points},
+            {"metric": {**metric, "pod": "db-0"}, "histograms": [[(end - 10 * S) / 1000, odd]]},
+            {"metric": {**metric, "__name__": "request_total"}, "values": [[(end - 10 * S) / 1000, "7"]]},
+        ]
+        tree = {"status": "success", "data": {"resultType": "matrix", "result": result}}
+        return answer(200, json.dumps(tree, separators=(",", ":")).encode(), JSON)
+
+    prometheus.fails = matrix
+    polled = Polled(prometheus, url)
+    for later in (0, 30, 60):
+        await polled.poll(NOW + later * S)
+    rows = [row for batch in polled.batches for row in batch.rows() if row.extra is not None]
+    assert [row.value for row in rows] == [3, 5] * 3
+    assert {(row.series.name, row.series.family.kind, row.start) for row in rows} == {
+        ("request_seconds", "histogram", (NOW - 35 * S) * 10**6), ("request_seconds", "histogram", (NOW - 25 * S) * 10**6),
+        ("request_seconds", "histogram", (NOW + 5 * S) * 10**6),
+    }  # fmt: skip
+    first = rows[0].extra.native if rows[0].extra else None
+    assert first is not None
+    assert (first.schema, first.zero_count, first.positive.offset, first.positive.counts) == (0, 1, 1, (2,))
+    assert polled.counts.dropped["unsupported"] == 3
+    assert polled.counts.samples == 12
+    await polled.receiver.aclose()
+
+
 async def test_a_clock_that_goes_on_while_a_poll_reads_does_not_keep_it(
     prometheus: Prometheus, url: str, autojump_clock: object
 ) -> None:

@@ -160,7 +160,7 @@ def test_a_stateful_set_numbers_its_shards(hostname: str, index: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "hostname"), [("2", "h"), ("1/0", "h"), ("-1/2", "h"), ("a/2", "h"), ("ordinal/2", "host")]
+    ("given", "hostname"), [("2", "h"), ("1/0", "h"), ("-1/2", "h"), ("a/2", "h"), ("6/5", "h"), ("ordinal/2", "host")]
 )
 def test_what_is_no_shard(given: str, hostname: str) -> None:
     with pytest.raises(ValueError, match="shard"):
@@ -174,9 +174,22 @@ def test_targets_named_one_by_one() -> None:
         {"__address__": "h:1", "__scheme__": "https", "__metrics_path__": "/x", "__param_a": "b"},
         {"__address__": "[::1]", "__scheme__": "http"},
     )
-    for bad in ("", "ftp://h", "http://", "http://u:p@h/", "h:x", "http://h/#f"):
+    for bad in (
+        "",
+        "ftp://h",
+        "http://",
+        "h:x",
+        "h:65536",
+        "http://h:65536/",
+        "http://h:0",
+        "http://[::1",
+    ):
         with pytest.raises(ValueError, match="is no target"):
             static_group([bad])
+    for bad in ("http://u:secret@h/", "u:secret@h", "http://h/#f"):
+        with pytest.raises(ValueError, match="no user and no fragment") as refused:
+            static_group([bad])
+        assert "secret" not in str(refused.value)
 
 
 class Scripted:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide import Batch, ReceiverCounts
+from ebbtide import Batch, NativeHistogram, ReceiverCounts
 from receivers.query_cursor import Window
 from receivers.types import TypeBook
 from receivers.window import WindowScrape, ranked, rounds
@@ -227,6 +227,23 @@ def test_a_slot_in_the_answer_is_never_given_to_another_series() -> None:
     assert one.newcomers == 0
     one.learn(total(0, 0, **OTHER)[0])
     assert one.newcomers == 1
+
+
+def test_a_series_stays_of_the_kind_that_it_began_with() -> None:
+    one = scrape()
+    native = NativeHistogram.of(count=3, sum=1, schema=0, positive={1: 3})
+    first, second = (one.learn(total(0, 0, **labels)[0]) for labels in ({}, OTHER))
+    end = NOW // MS + 20_000
+    empty = np.empty(0, np.int32), np.empty(0), np.empty(0, np.int64)
+    natives = [(first, end - 1, native), (second, end - 1, None), (second, end - 1, None)]
+    (batch,) = one.take_window(*empty, Window(end - 5000, end - 5000, end), natives)
+    assert [(row.value, row.extra.native if row.extra else None) for row in batch.rows()] == [(3, native)]
+    assert +one.counts.dropped == {"unsupported": 1}
+    one.out, one.end = 1, end  # type: ignore[attr-defined]
+    one.counts.dropped.clear()
+    one.counts.samples = 1
+    assert shown(taken(one, [total(1, 25), total(2, 25, **OTHER)], 30)) == [("request_total", 2, 25, 25)]
+    assert +one.counts.dropped == {"unsupported": 1}
 
 
 def test_an_empty_window_is_nothing() -> None:

@@ -1,6 +1,6 @@
-"""A real proxy's pages, and what a real Prometheus made of them at one moment: both ways give the same points.
+"""A real proxy's pages, and what a real Prometheus made of them at one moment: all ways give the same points.
 
-Recorded: the page, /federate, /api/v1/metadata and /api/v1/targets/metadata. The page is converted independently
+Recorded: the page, /federate, a range selector, /api/v1/metadata and /api/v1/targets/metadata. The page is converted independently
 (``tests.real.conversion``); the federated body goes through the receiver's memory and the OTLP template.
 """
 
@@ -17,8 +17,11 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from ebbtide import Batch, ReceiverCounts
 from exporters.otlp_template import encode
+from receivers.matrix import AnswerReader, Metrics
+from receivers.query_cursor import Window
 from receivers.scrape import Scrape
 from receivers.types import TypeBook
+from receivers.window import WindowScrape
 from tests.real.conversion import Key, Labels, Value, convert, read_types
 from tests.real.judge import Point, points_of
 
@@ -121,6 +124,60 @@ def test_every_point_has_the_time_of_its_scrape_and_cumulative_ones_a_start(fede
         assert point.start == (0 if point.kind == "gauge" else point.time)
         assert point.monotonic is (point.kind == "sum")
         assert point.cumulative is (point.kind in ("sum", "histogram"))
+
+
+@pytest.fixture(scope="module")
+def queried(recording: Recording) -> list[Point]:
+    """What the receiver `query` makes of the range selector that was recorded, in its order."""
+    counts = ReceiverCounts()
+    scrape = WindowScrape(counts, TypeBook(), stale_after=300 * S)
+    disputed = scrape.types.learn(recording.json("metadata.json"))
+    if disputed:
+        scrape.types.learn_targets(recording.json("targets_metadata.json"))
+    reader = AnswerReader(Metrics(scrape.learn))
+    body = recording.read("query_30s.json")
+    for start in range(0, len(body), 65_536):
+        reader.feed(body[start : start + 65_536])
+    answer = reader.finish()
+    scrape.unknown_targets()
+    end = round(json.loads(recording.read("index.json"))["evaluation_time"] * 1000)
+    window = Window(end - 30_000, end - 30_000, end)
+    batches = list(scrape.take_window(answer.slots, answer.values, answer.times * 10**6, window))
+    counts.out += sum(map(len, batches))
+    assert counts.imbalance() == 0
+    assert counts.samples == len(answer.slots)
+    assert counts.dropped.total() == 0
+    return [point for batch in batches for point in decoded(batch)]
+
+
+def newest(points: list[Point], instance: str) -> list[Point]:
+    """The points of the last scrape of a target."""
+    last = max(p.time for p in points if ("instance", instance) in p.attributes and p.name == "up")
+    return [p for p in points if p.time == last]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_raw_samples_give_the_points_of_federate_and_of_the_page(
+    recording: Recording, federated: list[Point], queried: list[Point], page: str
+) -> None:
+    instance = PAGES[page]
+    arrived, other = of_target(newest(queried, instance), instance), of_target(federated, instance)
+    expected: dict[Key, Value] = convert(recording.read(page).decode(), target_labels(recording, instance))
+    assert arrived.keys() == expected.keys()
+    assert {key: (point.kind, *point.body) for key, point in arrived.items()} == expected
+    for key, point in arrived.items():
+        assert (point.stream, point.time, point.monotonic, point.cumulative) == (
+            other[key].stream, other[key].time, other[key].monotonic, other[key].cumulative,
+        )  # fmt: skip
+
+
+def test_raw_samples_come_oldest_first_and_their_streams_begin_once(queried: list[Point]) -> None:
+    last: dict[tuple[Any, ...], Point] = {}
+    for point in queried:
+        before = last.get(point.stream)
+        assert before is None or (point.time > before.time and point.start == before.start)
+        last[point.stream] = point
+    assert len(queried) > 1.5 * len(last)
 
 
 def test_counters_that_do_not_end_in_total_are_counters(recording: Recording, federated: list[Point]) -> None:
