@@ -200,20 +200,20 @@ class AnswerReader:
 
     def _take_plain(self, at: int) -> int:
         """Take all elements that stand here as Prometheus writes them; return where they end."""
-        text, metrics, place = self._text, self._metrics, self._place
-        began = len(self._slots)
+        text, texts, known, place = self._text, self._metrics.texts, self._metrics.slots, self._place
+        began, most = len(self._slots), len(texts)
         lists: list[str] = []
         while True:
-            if place < len(metrics.texts) and text.startswith(metrics.texts[place], at):
-                element, slot, found = metrics.texts[place], metrics.slots[place], place
+            if place < most and text.startswith(element := texts[place], at):
+                slot, found = known[place], place
             else:
                 middle = text.find(_VALUES, at) if text.startswith(_METRIC, at) else -1
                 if middle < 0:
                     break
                 # A quotation mark inside a text has a backslash before it, so this is no part of a label's value.
                 element = text[at : middle + len(_VALUES)]
-                found = metrics.places.get(element, -1)
-                slot = metrics.slots[found] if found >= 0 else -1
+                found = self._metrics.places.get(element, -1)
+                slot = known[found] if found >= 0 else -1
             begin = at + len(element)
             end = text.find(_CLOSE, begin)
             if end < 0 or ":" in (values := text[begin:end]):

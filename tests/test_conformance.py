@@ -81,6 +81,31 @@ async def prometheus(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]:
     return {"url": server.url, "interval": "100ms"}
 
 
+PROXY_PAGE = """\
+# HELP request_total Requests.
+# TYPE request_total counter
+request_total{direction="inbound"} 5
+request_total{direction="inbound"} 6
+# TYPE response_latency_ms histogram
+response_latency_ms_bucket{le="1"} 5
+response_latency_ms_bucket{le="+Inf"} 7
+response_latency_ms_count 7
+response_latency_ms_sum 40
+# TYPE process_start_time_seconds gauge
+process_start_time_seconds 1795362000
+of_unknown_type{job="its own"} 1 1795362000000
+"""
+
+
+async def proxies(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]:
+    """Two targets that show a page of a proxy's."""
+    well = answer(200, PROXY_PAGE.encode(), {"Content-Type": "text/plain; version=0.0.4"})
+    step: Step = {"well": well, "failing": answer(500, b"no"), "silent": then_hang()}[mood]
+    server = await serve(nursery, repeat(step))
+    by_path = {"source_labels": ["__metrics_path__"], "target_label": "instance"}
+    return {"targets": [f"{server.url}/a", f"{server.url}/b"], "relabel": [by_path], "interval": "100ms"}
+
+
 async def query_api(nursery: trio.Nursery, mood: Mood) -> Mapping[str, Any]:
     """A Prometheus' query API that knows two scrapes, and no metadata."""
 
@@ -193,6 +218,10 @@ RULES = [
 
 CASES: dict[str, list[Case]] = {
     "receivers.federate": [Case({"url": NOWHERE}, prometheus), Case({"url": NOWHERE, "scrape_metrics": False})],
+    "receivers.proxy": [
+        Case({"targets": [NOWHERE]}, proxies),
+        Case({"targets": [NOWHERE], "scrape_metrics": False, "start_times": "none", "on_bad_line": "skip"}, proxies),
+    ],
     "receivers.query": [
         Case({"url": NOWHERE}, query_api),
         Case({"url": NOWHERE, "queries": [{"name": "a", "query": "b"}], "scrape_metrics": False}),

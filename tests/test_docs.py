@@ -55,6 +55,11 @@ KINDS = {
 }  # fmt: skip
 POLLS = ("ebbtide once", "ebbtide preview", "ebbtide record")
 SAMPLE_VALUE = "http://127.0.0.1:9"  # of ${NAME} that a file in a page reads from the environment
+KUBECONFIG = """
+clusters: [{name: north, cluster: {server: https://127.0.0.1:9}}]
+contexts: [{name: north, context: {cluster: north}}]
+current-context: north
+"""  # that a file in a page names; its context is that of the pages
 _PAPERS = "(?:ca|cert|key)_file"  # options that name a file of certificates or keys; one file can be all of them
 
 
@@ -96,6 +101,9 @@ def loadable(block: Block, folder: Path) -> str:
     secret.write_text("secret", encoding="utf-8")
     text = re.sub(r"\$\{file:[^}]+\}", f"${{file:{secret}}}", text)
     text = re.sub(r'\bpassword_file = "[^"]+"', f'password_file = "{secret}"', text)
+    kubeconfig = folder / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG, encoding="utf-8")
+    text = re.sub(r'\bkubeconfig = "[^"]+"', f'kubeconfig = "{kubeconfig}"', text)
     if re.search(rf"\b{_PAPERS} = ", text):
         issued = trustme.CA().issue_cert("localhost")
         papers.write_bytes(issued.private_key_and_cert_chain_pem.bytes())

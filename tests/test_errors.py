@@ -19,7 +19,6 @@ OTHER_FORMS = {
     "expected a port, at most 65535": "argparse puts the option before it",
     'expected a duration such as "30m" or "6h"': "argparse puts the option before it",
     f"left out: {HOLE}.{HOLE}: {HOLE}": "the sentence follows",
-    f"expected a table whose {HOLE} is one of {HOLE}": "what is expected is what to try",
     "not a valid value": "nothing more is known",
     f"exporter {HOLE}: the destination refused {HOLE} of {HOLE} points: {HOLE}": "the sentence follows",
     f"{HOLE} says: {HOLE}": "the words of a destination follow",

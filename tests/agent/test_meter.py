@@ -82,6 +82,7 @@ def test_every_number_of_the_ledger_is_there() -> None:
         'ebbtide_receiver_failed_polls_total{receiver="linkerd"}': 1,
         'ebbtide_receiver_poll_duration_seconds_total{receiver="linkerd"}': 3.5,
         'ebbtide_receiver_last_success_timestamp_seconds{receiver="linkerd"}': 1.5e9,
+        'ebbtide_receiver_backfilled_samples_total{receiver="linkerd"}': 0,
         'ebbtide_receiver_samples_total{receiver="linkerd"}': 100,
         'ebbtide_receiver_added_samples_total{kind="scrape",receiver="linkerd"}': 0,
         'ebbtide_receiver_added_samples_total{kind="stale",receiver="linkerd"}': 0,

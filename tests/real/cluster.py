@@ -91,6 +91,10 @@ class ClusterThread:
         assert self._running is not None
         return self._running
 
+    def pods(self) -> list[Object]:
+        """All pods as they are."""
+        return [item for item in list(self.running.cluster.items.values()) if item["kind"] == "Pod"]
+
     def put(self, item: Object) -> None:
         """Create or replace an object."""
         self._do(self.running.cluster.put, item)

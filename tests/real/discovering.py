@@ -1,123 +1,47 @@
-"""Discovery in Kubernetes against a real Prometheus with linkerd-viz' own configuration: the same pods, the same series.
+"""The agent and a Prometheus that both follow one cluster and scrape the same pages: the series that each of them has.
 
-Both follow one API server and scrape the same pages. What is compared is every series that lives at the moment, with all
-its labels and its value: what Prometheus finds of them, and what the agent has delivered and not ended. So the API server
-of the demo is judged as well, by the client that Kubernetes' own programs use.
+What is compared is every series that lives at the moment, with all its labels and its value: what Prometheus finds, and what
+the agent has delivered and not ended. The agent runs twice over: with discovery `kubernetes` and no option beside it, and
+with linkerd-viz' own rules written out as `relabel`.
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from agent.demo.mesh import CONTROLLER_JOB, PROXY_JOB, Mesh, MeshOptions
-from tests.clusters import Object
-from tests.real.cluster import ADMIN_PORT, PROXY_PORTS, ClusterThread, Pages, address, container, meshed
+from agent.demo.mesh import CONTROLLER_JOB
+from tests.real.cluster import ClusterThread, Pages, address, meshed
 from tests.real.judge import Judge, points_of, samples_of
+from tests.real.pods import (
+    FIRST,
+    MOVED,
+    NEW,
+    OTHERS,
+    PAGE,
+    SERVED,
+    SILENT,
+    WEB,
+    at,
+    owned,
+    serving,
+)
 from tests.real.processes import Agent
 from tests.real.prometheus import Prometheus
-from tests.real.viz import CONTROLLER_NAMESPACES, CONTROLLER_RULES, PROXY_RULES, viz_config
+from tests.real.viz import CONTROLLER_NAMESPACES, CONTROLLER_RULES, PROXY_RULES
 from tests.real.waiting import PATIENCE, until
-
-pytestmark = [
-    pytest.mark.timeout(300),
-    pytest.mark.skipif(sys.platform != "linux", reason="only on Linux all of 127.0.0.0/8 can be listened at"),
-]
 
 Labels = frozenset[tuple[str, Any]]
 Series = dict[Labels, str]  # labels, `__name__` among them and `le` as a number where it is one -> value
 
 VARYING = ("scrape_duration_seconds", "scrape_series_added")  # reports whose values differ from scrape to scrape
-
-PAGE = b"""\
-# TYPE proxy_build_info gauge
-proxy_build_info{date="2026",git_sha="1f",profile="release",vendor="l5d",version="v2.366",exported_version="p"} 1
-# TYPE clash gauge
-clash{job="j",instance="i",namespace="n",pod="p",le="l",quantile="q",name="a",protocol="b",error="c",tls="d"} 1.5
-clash{exported_job="e",job="j",exported_exported_job="f",empty=""} NaN
-clash{deployment="d",statefulset="s",app="a",app_kubernetes_io_name="n",control_plane_ns="c",k8s_job="k"} 2
-# TYPE request_total counter
-request_total{direction="inbound",tls="true"} 5
-request_total{direction="inbound",tls="true"} 6
-# TYPE response_latency_ms histogram
-response_latency_ms_bucket{direction="inbound",le="1"} 1
-response_latency_ms_bucket{direction="inbound",le="10"} 2
-response_latency_ms_bucket{direction="inbound",le="+Inf"} 3
-response_latency_ms_count{direction="inbound"} 3
-response_latency_ms_sum{direction="inbound"} 12
-# TYPE pause_seconds summary
-pause_seconds{quantile="0.5"} 0.25
-pause_seconds_sum 8
-pause_seconds_count 4
-untold{name="without a type"} 7
-"""
-
-
-def pod_of(number: int, name: str, labels: dict[str, str], **more: Any) -> tuple[int, Object]:
-    return number, meshed(name, address(number), labels, **more)
-
-
-def owned(kind: str, name: str, **labels: str) -> dict[str, str]:
-    return {f"linkerd.io/proxy-{kind}": name, "linkerd.io/workload-ns": "shop", "app": name, **labels}
-
-
-WEB = owned("deployment", "web") | {
-    "version": "v1", "pod-template-hash": "5d8f", "app.kubernetes.io/name": "web", "app.kubernetes.io/instance": "prod",
-    "topology.kubernetes.io/zone": "z-1", "a.b-c/d.e-f_G": "mixed",
-}  # fmt: skip
-
-SERVED = [  # pods that have a page
-    pod_of(1, "web-5d8f-abcde", WEB),
-    pod_of(2, "db-0", owned("statefulset", "db") | {"apps.kubernetes.io/pod-index": "0"}, native=True),
-    pod_of(3, "log-x", owned("daemonset", "log") | {"controller-revision-hash": "7c"}),
-    pod_of(4, "backup-1-z", owned("job", "backup") | {"job-name": "backup-1", "batch.kubernetes.io/job-name": "backup-1"}),
-    pod_of(5, "nightly-2-y", owned("cronjob", "nightly"), native=True),
-    pod_of(6, "bare", {}, namespace="default"),
-    pod_of(7, "set-a", owned("replicaset", "set")),
-    pod_of(8, "old-b", owned("replicationcontroller", "old")),
-    pod_of(9, "hostile", owned("deployment", "h") | {
-        "job": "mine", "namespace": "theirs", "pod": "ours", "instance": "here", "deployment": "d", "k8s_job": "k",
-        "foo": "plain", "linkerd.io/foo": "of-linkerd", "scrape": "s",
-    }),
-    pod_of(10, "clashing", owned("deployment", "c") | {
-        "le": "x", "quantile": "y", "name": "n", "protocol": "p", "error": "e", "tls": "t", "date": "d", "version": "v",
-        "exported_version": "w", "exported_job": "z", "direction": "up", "exported_exported_job": "zz",
-    }),
-    pod_of(11, "odd", owned("deployment", "o") | {"1st": "digit", "empty": "", "linkerd.io/empty": "", "UPPER": "U", "l": "x" * 63}),
-    pod_of(12, "starting", owned("deployment", "s"), phase="Pending"),
-    pod_of(13, "both", owned("deployment", "b"), app=container("linkerd-proxy-2", {"linkerd-admin": 4191})),
-    pod_of(14, "two-owners", {"linkerd.io/proxy-job": "j", "linkerd.io/proxy-deployment": "d", "k8s-job": "l"}),
-    pod_of(15, "identity-0", owned("deployment", "linkerd-identity", **{"linkerd.io/control-plane-component": "identity"}),
-           namespace="linkerd", app=container("identity", {"ident-grpc": 8080, "ident-admin": 9990})),
-    pod_of(16, "metrics-api-0", owned("deployment", "metrics-api", **{"linkerd.io/extension": "viz", "component": "metrics-api"}),
-           namespace="linkerd-viz", app=container("metrics-api", {"http": 8085, "admin": 9990}), native=True),
-]  # fmt: skip
-
-OTHERS = [  # pods without one, or that must not be scraped; were they, it would show as a target that is down
-    pod_of(101, "done", owned("job", "done"), phase="Succeeded"),
-    pod_of(102, "failed", owned("job", "failed"), phase="Failed"),
-    pod_of(103, "lost", owned("deployment", "lost"), phase="Unknown"),
-    pod_of(104, "no-ports", owned("deployment", "n"), proxy=container("linkerd-proxy")),
-    pod_of(105, "no-admin", owned("deployment", "n"), proxy=container("linkerd-proxy", {"linkerd-proxy": 4143})),
-    pod_of(106, "renamed", owned("deployment", "n"), proxy=container("proxy", PROXY_PORTS)),
-    pod_of(107, "elsewhere", owned("deployment", "n") | {"linkerd.io/control-plane-ns": "linkerd2"}),
-    pod_of(108, "silent", owned("deployment", "silent")),  # is scraped, and nothing listens
-    (0, meshed("no-address", "", owned("deployment", "n"), phase="Pending")),
-    (0, meshed("version-six", "::1", owned("deployment", "six"), proxy=container("linkerd-proxy", {"linkerd-admin": 1}))),
-]  # fmt: skip
-
-CONTROLLERS = (15, 16)
-CONTROLLER_PORT = 9990
-HOSTILE, STARTING, SILENT = 9, 12, 108
-NEW, MOVED = 17, 18
-JOBS = (PROXY_JOB, CONTROLLER_JOB)
+MOST_SHOWN = 20
 
 
 # -- what runs ---------------------------------------------------------------------------------------------------------
@@ -167,6 +91,9 @@ def pipelines(kubeconfig: str, judge: Judge, by_hand: Judge) -> str:
     ])  # fmt: skip
 
 
+Configure = Callable[[ClusterThread, Path], dict[str, Any]]  # a cluster, a folder -> what Prometheus is told
+
+
 @dataclass
 class Sides:
     """All that runs: the cluster that both follow, and what both make of it."""
@@ -177,14 +104,16 @@ class Sides:
     agent: Agent
     delivered: Delivered
     by_hand: Delivered
+    configure: Callable[[], object]
 
     def agree(self, expected: Callable[[Series], object], what: str) -> Series:
         """Wait until Prometheus has what is ``expected``, then until the agent has the same; return what that is."""
+        self.configure()
         until(lambda: expected(stored(self.prometheus)), f"Prometheus knows that {what}")
         for side, filter in ((self.delivered, all_of), (self.by_hand, of_proxies)):
             deadline = time.monotonic() + PATIENCE
             while differing := differences(filter(stored(self.prometheus)), side.series()):
-                assert time.monotonic() < deadline, (what, differing)
+                assert time.monotonic() < deadline, (what, len(differing), differing[:MOST_SHOWN])
                 time.sleep(0.25)
         return stored(self.prometheus)
 
@@ -197,17 +126,23 @@ def of_proxies(series: Series) -> Series:
     return {one: value for one, value in series.items() if ("job", CONTROLLER_JOB) not in one}
 
 
-def serving() -> Pages:
-    """A page for every pod that has one: those of the demo's mesh for two of them, and for the controllers."""
-    pages, mesh = Pages(), Mesh(MeshOptions(proxies=3))
-    now = mesh.options.origin + 1000
-    bodies = {job: [mesh.page(target, now) for target in mesh.targets if target.labels["job"] == job] for job in JOBS}
-    for number, _ in SERVED:
-        more = bodies[PROXY_JOB][number] if number < 3 else b""
-        pages.serve(address(number), PAGE + (more or b""))
-    for number in CONTROLLERS:
-        pages.serve(address(number), bodies[CONTROLLER_JOB][0] or b"", CONTROLLER_PORT)
-    return pages
+@contextmanager
+def both(program: Path, folder: Path, configure: Configure) -> Iterator[Sides]:
+    """Start all; at the end the agent's ledger must balance, and the API server have nothing to complain of."""
+    pods = [pod for _, pod in (*SERVED, *OTHERS)]
+    with (
+        ClusterThread(folder / "cluster", pods, bookmark_seconds=1.0) as cluster,
+        serving() as pages,
+        Judge("http/protobuf") as judge,
+        Judge("grpc") as by_hand,
+        Prometheus(program, folder / "prometheus", configure(cluster, folder)) as prometheus,
+        Agent(folder, pipelines(cluster.running.kubeconfig, judge, by_hand)) as agent,
+    ):
+        again = partial(configure, cluster, folder)
+        yield Sides(cluster, pages, prometheus, agent, Delivered(judge), Delivered(by_hand), again)
+        agent.ledger()
+        assert agent.stop() == 0, agent.stderr
+        assert cluster.running.api.complaints == []
 
 
 # -- what lives --------------------------------------------------------------------------------------------------------
@@ -288,20 +223,11 @@ def ups(series: Series) -> dict[str, dict[str, Any]]:
     return found
 
 
-# -- the comparison ----------------------------------------------------------------------------------------------------
+# -- what is compared --------------------------------------------------------------------------------
 
 
-def at(number: int, port: int = ADMIN_PORT) -> str:
-    return f"{address(number)}:{port}"
-
-
-FIRST = {
-    *(at(number) for number, _ in SERVED if number != HOSTILE), "here", at(SILENT), "[::1]:1",
-    *(at(number, CONTROLLER_PORT) for number in CONTROLLERS),
-}  # fmt: skip
-
-
-def test_the_same_series_for_the_same_pods(sides: Sides) -> None:
+def at_the_start(sides: Sides) -> None:
+    """The first list: all that a pod can be."""
     series = sides.agree(lambda series: ups(series).keys() == FIRST, "all targets are there")
     found = ups(series)
     assert {name for name, labels in found.items() if labels["up"] != "1.0"} == {at(SILENT), "[::1]:1"}
@@ -313,7 +239,8 @@ def test_the_same_series_for_the_same_pods(sides: Sides) -> None:
     assert len(series) > 1000
 
 
-def test_the_same_series_after_changes(sides: Sides) -> None:
+def through_changes(sides: Sides) -> None:
+    """Pods that change, come, go, end, move; in between the API server forgets what happened."""
     sides.agree(lambda series: ups(series).keys() == FIRST, "all targets are there")
     cluster = sides.cluster
 
