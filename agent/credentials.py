@@ -40,7 +40,10 @@ def authorization(
 ) -> Callable[[], str] | None:
     """Return what makes the Authorization header at each request, or None; it raises Fault "credentials"."""
     if basic_auth is not None:
-        user, password = basic_auth.username, read_secret(basic_auth.password, basic_auth.password_file, "password_file")
+        user, password = (
+            basic_auth.username,
+            read_secret(basic_auth.password, basic_auth.password_file, "password_file"),
+        )
         return lambda: "Basic " + base64.b64encode(f"{user}:{password()}".encode()).decode()
     if bearer_token is not None or bearer_token_file is not None:
         token = read_secret(bearer_token, bearer_token_file, "bearer_token_file")

@@ -60,7 +60,12 @@ def _found(name: str, own: Own, metadata: Mapping[str, Metadata], native: bool) 
     for suffix in _PARTS:  # what cannot be a family of its own name may be a part of another
         stem = name.removesuffix(suffix)
         whole = metadata.get(stem)
-        if stem != name and whole is not None and whole.kind in _COMPOUND and _can_be(name, own, stem, whole.kind, native):
+        if (
+            stem != name
+            and whole is not None
+            and whole.kind in _COMPOUND
+            and _can_be(name, own, stem, whole.kind, native)
+        ):
             return stem, whole
     return None
 

@@ -31,6 +31,7 @@ def forbidden(where: str) -> str:
         + PROMETHEUS_POLICY
     )
 
+
 PROXY_POLICY = """\
 apiVersion: policy.linkerd.io/v1alpha1
 kind: AuthorizationPolicy

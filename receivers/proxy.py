@@ -143,7 +143,8 @@ class Proxy(Receiver[ProxySettings]):
             targets = await self._target_set.once()
             if not targets:
                 self.context.log.warning(
-                    "receivers.%s: no target was found; see `targets`, `discovery`, `relabel` and `shard`", self.context.id
+                    "receivers.%s: no target was found; see `targets`, `discovery`, `relabel` and `shard`",
+                    self.context.id,
                 )
             allow_files(len(targets))
             async with trio.open_nursery() as nursery:

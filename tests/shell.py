@@ -67,11 +67,12 @@ _ASSIGNMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*=")
 class Shell:
     """A scratch copy of what the commands read, in which the blocks of one page are tried in order."""
 
-    def __init__(self, folder: Path, prometheus: str):
+    def __init__(self, folder: Path, prometheus: str, kubeconfig: str = ""):
         self.folder = folder
         self.here = folder
         self.prometheus = prometheus
         self.environment = {**os.environ, "LINKERD_PROMETHEUS_URL": prometheus, "NO_COLOR": "1"}
+        self.environment["KUBECONFIG"] = kubeconfig or str(folder / "no-kubeconfig")
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
         for name in READ:
             source = ROOT / name
@@ -96,11 +97,12 @@ class Shell:
     # -- run -----------------------------------------------------------------------------------------------------
 
     def _export(self, line: str) -> str:
-        """Keep it for the lines that follow; but Prometheus is the demo's."""
+        """Keep it for the lines that follow; but Prometheus is the demo's, and so is the cluster of ``kubernetes://``."""
         (assignment,) = shlex.split(line)[1:]
         name, _, value = assignment.partition("=")
-        if name != "LINKERD_PROMETHEUS_URL":
-            self.environment[name] = value
+        if name == "LINKERD_PROMETHEUS_URL" and not value.startswith("kubernetes://"):
+            value = self.prometheus
+        self.environment[name] = value
         return ""
 
     def _local(self, command: list[str]) -> bool:

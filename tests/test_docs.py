@@ -41,6 +41,7 @@ import agent.demo
 from agent.cli import main
 from agent.config import load
 from agent.demo import DemoOptions, Urls
+from agent.demo.cluster_objects import kubeconfig
 from agent.discover import GROUPS
 from agent.ledger import ExporterCounts, Ledger, PipelineCounts, ReceiverCounts
 from agent.plugin import Component
@@ -101,9 +102,9 @@ def loadable(block: Block, folder: Path) -> str:
     secret.write_text("secret", encoding="utf-8")
     text = re.sub(r"\$\{file:[^}]+\}", f"${{file:{secret}}}", text)
     text = re.sub(r'\bpassword_file = "[^"]+"', f'password_file = "{secret}"', text)
-    kubeconfig = folder / "kubeconfig"
-    kubeconfig.write_text(KUBECONFIG, encoding="utf-8")
-    text = re.sub(r'\bkubeconfig = "[^"]+"', f'kubeconfig = "{kubeconfig}"', text)
+    cluster = folder / "kubeconfig"
+    cluster.write_text(KUBECONFIG, encoding="utf-8")
+    text = re.sub(r'\bkubeconfig = "[^"]+"', f'kubeconfig = "{cluster}"', text)
     if re.search(rf"\b{_PAPERS} = ", text):
         issued = trustme.CA().issue_cert("localhost")
         papers.write_bytes(issued.private_key_and_cert_chain_pem.bytes())
@@ -179,7 +180,8 @@ async def test_the_commands_of_a_page(page: Path, tmp_path: Path, nursery: trio.
         options = DemoOptions(proxies=2, routes=1, seed=1, history=60.0)
         urls: Urls = await nursery.start(agent.demo.serve, options)
         prometheus = urls.prometheus
-    shell = Shell(tmp_path, prometheus)
+        (tmp_path / "demo.kubeconfig").write_text(kubeconfig(urls.kubernetes), encoding="utf-8")
+    shell = Shell(tmp_path, prometheus, str(tmp_path / "demo.kubeconfig"))
     for block in (block for block in EVERY if block.page == page):
         if block.named:
             (tmp_path / block.named).write_text(block.text, encoding="utf-8")

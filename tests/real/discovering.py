@@ -41,7 +41,7 @@ Labels = frozenset[tuple[str, Any]]
 Series = dict[Labels, str]  # labels, `__name__` among them and `le` as a number where it is one -> value
 
 VARYING = ("scrape_duration_seconds", "scrape_series_added")  # reports whose values differ from scrape to scrape
-MOST_SHOWN = 20
+MOST_SHOWN = 60
 
 
 # -- what runs ---------------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def as_number(text: str | float) -> str | float:
 
 def shown(value: Any) -> str:
     """A value so that NaN equals NaN."""
-    return "NaN" if isinstance(value, tuple) else repr(float(value))
+    return "nan" if isinstance(value, tuple) else repr(float(value))
 
 
 def differences(wanted: Series, found: Series) -> list[str]:
