@@ -186,7 +186,7 @@ class Query(PollingReceiver[QuerySettings]):
         edge = until - self._interval
         if cursor.end + self._interval >= edge:
             edge = cursor.end  # no more than a late poll
-        while (window := cursor.next(edge) or cursor.next(until)) is not None:
+        while not self._left.is_set() and (window := cursor.next(edge) or cursor.next(until)) is not None:
             filling, started = window.end <= edge, trio.current_time()
             try:
                 await self._read_on(emit, cursor, window, until, filling=filling)

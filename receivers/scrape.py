@@ -327,13 +327,10 @@ class Scrape:
             return
         keys = [self._key(slot) for slot in slots]
         whose = self._whose(slots, keys)
-        heads = [(name, join_own(base.flat, own)) for name, base, own in keys]
+        families = self._families(slots, [(name, join_own(base.flat, own)) for name, base, own in keys])
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
-        for slot, (name, _, own), (number, base), family in zip(
-            slots, keys, whose, self._families(slots, heads), strict=True
-        ):
-            series = Series.parts_of(name, base, own, family, target=self.targets.at(number))
-            self._series[slot] = series
+        for slot, (name, _, own), (number, base), family in zip(slots, keys, whose, families, strict=True):
+            series = self._series[slot] = Series.parts_of(name, base, own, family, target=self.targets.at(number))
             if family.kind in _COMPOUND and (part := part_of(series)) is not None:
                 wholes[part.name, base, family.identity].append((slot, part))
         self._enter(slots, [number for number, _ in whose])
@@ -345,7 +342,6 @@ class Scrape:
         self._tables.hold([slot for slot in slots if self.columns.fate[slot] == POINTS] + sorted(older))
 
     def _families(self, slots: list[int], heads: list[tuple[str, tuple[str, ...]]]) -> list[Family]:
-        """Return the families of newcomers, by name and flat labels."""
         return self.types.decide(heads)
 
     def _key(self, slot: int) -> Key:
@@ -399,7 +395,6 @@ class Scrape:
     def _dated_by(self, name: str, base: Labels) -> int | None:
         for candidate, kinds in ((name + "_total", _COUNTERS), (name, _COUNTERS), (name + "_count", _COMPOUND)):
             slot = self._slot_of.get((candidate, base, ()))
-            series = None if slot is None else self._series[slot]
-            if series is not None and series.family.kind in kinds:
+            if slot is not None and (series := self._series[slot]) is not None and series.family.kind in kinds:
                 return slot
         return None

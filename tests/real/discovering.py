@@ -18,7 +18,7 @@ from typing import Any
 
 from agent.demo.mesh import CONTROLLER_JOB
 from tests.real.cluster import ClusterThread, Pages, address, meshed
-from tests.real.judge import Judge, points_of, samples_of
+from tests.real.judge import Judge, Point, points_of, samples_of
 from tests.real.pods import (
     FIRST,
     MOVED,
@@ -163,14 +163,25 @@ class Delivered:
             for point in points_of(one.request):
                 self._streams.pop(point.stream, None)
                 if not point.no_value:
-                    samples = samples_of(point)
-                    self._streams[point.stream] = {
-                        key(name, dict(labels)): shown(value) for (name, labels, _), value in samples
-                    }
+                    self._streams[point.stream] = samples_at(point)
         self._seen = len(received)
         whole = {labels: value for samples in self._streams.values() for labels, value in samples.items()}
         assert len(whole) == sum(map(len, self._streams.values())), "a series is in two streams"
         return whole
+
+
+def samples_at(point: Point) -> Series:
+    """The samples that a point was made of.
+
+    A target with a label `le` takes it from its histograms, whose buckets are series like any other then; what is left
+    are sum and count, which OTLP carries as a histogram without bounds.
+    """
+    boundless = point.kind == "histogram" and not point.body[2]
+    return {
+        key(name, dict(labels)): shown(value)
+        for (name, labels, _), value in samples_of(point)
+        if not (boundless and name.endswith("_bucket"))
+    }
 
 
 def stored(server: Prometheus) -> Series:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from receivers.page_labels import labelled
+from receivers.page_labels import labelled, report_labels
 
 TARGET = {"job": "linkerd-proxy", "version": "v7"}
 
@@ -30,3 +30,20 @@ def test_shorter_names_are_renamed_first() -> None:
     flat = labelled(("exported_foo", "2", "foo", "1"), target, honor=False)
     labels = dict(zip(flat[::2], flat[1::2], strict=True))
     assert labels == {**target, "exported_exported_foo": "1", "exported_exported_exported_foo": "2"}
+
+
+@pytest.mark.parametrize(
+    ("target", "kept"),
+    [
+        (TARGET, {"job", "version"}),
+        ({**TARGET, "exported_job": "x", "exported_other": "y"}, {"job", "version", "exported_other"}),
+        (
+            {"date": "1", "exported_date": "2", "exported_exported_date": "3"},
+            {"date", "exported_date", "exported_exported_date"},
+        ),
+        ({"job": "1", "exported_job": "2", "exported_exported_job": "3"}, {"job"}),
+    ],
+)
+def test_labels_of_reports(target: dict[str, str], kept: set[str]) -> None:
+    flat = report_labels(target)
+    assert flat == tuple(text for name in sorted(kept) for text in (name, target[name]))

@@ -54,6 +54,15 @@ def test_the_start_of_a_point_at_30_after_one_of_5_at_20(start: int, away: int, 
     assert columns.value[slot] == value or math.isnan(value)
 
 
+@pytest.mark.parametrize(
+    ("away", "value", "began"), [(PRESENT, 4.0, 30), (PRESENT, 5.0, 10), (TARGET_WAS_DOWN, 4.0, 30)]
+)
+def test_a_fall_begins_at_its_own_time_where_that_is_asked_for(away: int, value: float, began: int) -> None:
+    columns, slot = one_slot(sent=20, value=5.0, start=10, away=away)
+    track(columns, np.array([slot], np.int32), np.array([value]), np.array([30]), own_time=True)
+    assert columns.start[slot] == began
+
+
 def test_what_a_slot_held_before_it_was_freed_does_not_matter() -> None:
     columns, slot = one_slot(sent=20, value=5.0, start=10)
     columns.free([slot])

@@ -171,6 +171,20 @@ def test_raw_samples_give_the_points_of_federate_and_of_the_page(
         )  # fmt: skip
 
 
+@pytest.mark.parametrize("page", PAGES)
+def test_each_scrape_of_the_window_gives_the_points_of_its_page(
+    recording: Recording, queried: list[Point], page: str
+) -> None:
+    labels, instance = target_labels(recording, PAGES[page]), PAGES[page]
+    names = [f"window_{page[5]}_{number:02}_before.prom" for number in range(1, 15)]
+    pages = [recording.read(name).decode() for name in (page, *names)]
+    times = sorted({p.time for p in queried if ("instance", instance) in p.attributes}, reverse=True)
+    assert len(times) == len(pages)
+    for time, text in zip(times, pages, strict=True):
+        arrived = of_target([point for point in queried if point.time == time], instance)
+        assert {key: (point.kind, *point.body) for key, point in arrived.items()} == convert(text, labels)
+
+
 def test_raw_samples_come_oldest_first_and_their_streams_begin_once(queried: list[Point]) -> None:
     last: dict[tuple[Any, ...], Point] = {}
     for point in queried:
