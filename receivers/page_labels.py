@@ -1,6 +1,7 @@
 """A target's labels and those that the target wrote itself: which go on a series where they clash.
 
-Source: prometheus/prometheus, scrape/scrape.go, ``mutateSampleLabels`` and ``resolveConflictingExposedLabels``.
+Source: prometheus/prometheus, scrape/scrape.go, ``mutateSampleLabels``, ``resolveConflictingExposedLabels`` and
+``mutateReportSampleLabels``.
 """
 
 from __future__ import annotations
@@ -31,3 +32,12 @@ def labelled(
             renamed = EXPORTED + renamed
         merged[renamed] = labels[name]
     return flatten(merged)
+
+
+def report_labels(target: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the labels of the series that tell of a poll itself: those of the target, flat and sorted.
+
+    As in Prometheus a target's own label ``exported_x`` is lost where it also has an ``x`` that sorts behind it.
+    """
+    lost = {EXPORTED + name for name in target if name > EXPORTED + name}
+    return flatten({name: value for name, value in target.items() if name not in lost})

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from ebbtide import OWN_LABELS, Family, Labels, Part, Series, Target, flatten, join_own, pairs, part_of, split_own
+from ebbtide import OWN_LABELS, Family, Labels, Part, Series, Target, join_own, number_of, pairs, part_of, split_own
 from receivers import health, openmetrics_lines
 from receivers.dialects import TEXT, Dialect
 from receivers.exposition import Metadata, apply_comment
 from receivers.memory import FOLDED, POINTS, UNSUPPORTED, Slots
-from receivers.page_labels import labelled
+from receivers.page_labels import labelled, report_labels
 from receivers.page_store import Key, PageRules, PageStore
 from receivers.protobuf_memory import MessageMemory
 from receivers.text import Sample, parse_comment
@@ -94,6 +94,27 @@ class PageSource:
         self._unname(born)
         self._store.release(born)
 
+    def scraped(self) -> Slots:
+        """Return the slots of all that the target has ever shown and that is not forgotten, placed or not."""
+        slots = np.fromiter(self._slot_of.values(), np.int32, len(self._slot_of))
+        return slots[~self._store.columns.report[slots]]
+
+    def start_over(self) -> None:
+        """Forget all that the target has shown; the slots are in no table any more."""
+        self.forget_lines()
+        self._messages = None
+        slots = self.scraped()
+        self._unname(slots.tolist())
+        self._store.release(slots.tolist())
+        self._born, self._bases, self._wholes, self._families, self._info = [], {}, {}, {}, None
+        self.slots, self.created, self.doubted = slots[:0], {}, False
+
+    def lose_page(self) -> None:
+        """Reading a page has failed by a bug: forget what it has taught, and expect no line of the one before."""
+        self.forget_page()
+        self.forget_lines()
+        self._messages = None
+
     def obey(self, rules: PageRules) -> None:
         """Other rules are in force from now on, under which series have the same identity."""
         self.skeleton.skip_bad_lines = rules.skip_bad_lines
@@ -130,7 +151,10 @@ class PageSource:
         name, flat = sample.name, sample.labels
         honor = self._store.rules.honor_labels
         if not self._splits_first or empty:
-            rest, own = split_own(name, labelled(flat, self.labels, honor=honor, empty=list(empty)))
+            labels = labelled(flat, self.labels, honor=honor, empty=list(empty))
+            rest, own = split_own(name, labels)
+            if own and not honor and own[0] in self.labels:  # the target's: that of the sample is exported_x now
+                return name, Labels.of(labels), ()
             return name, Labels.of(rest), own
         rest, own = split_own(name, flat)
         base = self._bases.get(rest)
@@ -199,16 +223,24 @@ class PageSource:
         born, self._born, self._bases = self._born, [], {}
         store = self._store
         wholes: dict[Whole, list[tuple[int, Part]]] = defaultdict(list)
-        for slot in born:
+        families: dict[tuple[str, bool, bool], Family] = {}  # by name, own label numeric or not, native or not
+        may_be_folded: list[int] = []
+        native = store.columns.native[born].tolist()
+        for slot, is_native in zip(born, native, strict=True):
             name, base, own = self._key_of(slot)
-            family = self._family(slot)
+            alike = name, bool(own) and number_of(own[1]) is not None, is_native
+            family = families.get(alike)
+            if family is None:
+                family = families[alike] = self._family(slot)
+            if not own and (name in _INFO or name.endswith(_CREATED)):
+                may_be_folded.append(slot)
             series = store.series[slot] = Series.parts_of(name, base, own, family, target=self.target)
             if family.kind in _COMPOUND and (part := part_of(series)) is not None:
                 wholes[part.name, part.base, family.identity].append((slot, part))
         fresh = [slot for slot in born if not store.columns.used[slot]]
         self._enter(born)
         older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(born)
-        for slot in born:
+        for slot in may_be_folded:
             self._fold(slot)
         self.slots = np.concatenate((self.slots, np.array(fresh, np.int32)))
         fate = store.columns.fate
@@ -222,7 +254,8 @@ class PageSource:
         self.slots = self.slots[~absent[self.slots]]
         if self.created:
             self.created = {at: dated for at, dated in self.created.items() if not {at, dated} & gone}
-        for slot in gone:
+        heads = slots[self._store.columns.head[slots] == slots]  # who speaks for a whole is its own head
+        for slot in heads.tolist():
             self._leave_whole(slot)
         self._unname(gone)
         self._store.release(gone)
@@ -285,9 +318,7 @@ class PageSource:
 
     def _fold(self, slot: int) -> None:
         """``x_created`` of a known x dates x's stream and is no series of its own; nor are the info lines about OTel."""
-        name, base, own = self._key_of(slot)
-        if own or not (name in _INFO or name.endswith(_CREATED)):
-            return
+        name, base, _ = self._key_of(slot)
         columns = self._store.columns
         if name in _INFO:
             columns.fate[slot] = FOLDED
@@ -309,7 +340,7 @@ class PageSource:
         store = self._store
         if not store.rules.reports:
             return
-        base = Labels.of(flatten(self.labels))
+        base = Labels.of(report_labels(self.labels))
         keys: list[Key] = [(family.name, base, ()) for family in health.FAMILIES]
         slots = [store.allocate(key) for key in keys]
         self._slot_of.update(zip(keys, slots, strict=True))

@@ -243,6 +243,8 @@ class ClusterApi:
             return self._one(kind, namespace, name)
         common = ("labelSelector", "fieldSelector", "resourceVersion", "timeout", "watch")
         if asked.query.get("watch") in ("true", "1"):
+            if "sendInitialEvents" in asked.query:  # as a server does that has no WatchList: the client lists instead
+                raise RefusedError(422, "Invalid", "sendInitialEvents is forbidden without the feature gate WatchList")
             self._only(asked, *common, "allowWatchBookmarks", "timeoutSeconds")
             self._permit(asked, "watch", kind.plural, namespace)
             return self._watch(asked, kind, namespace)

@@ -14,6 +14,7 @@ import pytest
 
 from tests.real.cluster import ClusterThread
 from tests.real.discovering import Sides, at_the_start, both, through_changes
+from tests.real.pods import ODD, pod_of
 from tests.real.viz import followed
 
 pytestmark = [
@@ -22,13 +23,16 @@ pytestmark = [
 ]
 
 
+DIGIT = pod_of(ODD, "digit", {"1st": "x"})  # a Prometheus 2 refuses its page
+
+
 def configure(cluster: ClusterThread, folder: Path) -> dict[str, Any]:
     return followed(cluster.running.kubeconfig)
 
 
 @pytest.fixture
 def sides(prometheus3_program: Path, tmp_path: Path) -> Iterator[Sides]:
-    with both(prometheus3_program, tmp_path, configure) as sides:
+    with both(prometheus3_program, tmp_path, configure, [DIGIT]) as sides:
         yield sides
 
 

@@ -13,6 +13,8 @@ from tests.real.cluster import ADMIN_PORT, PROXY_PORTS, Pages, address, containe
 
 JOBS = (PROXY_JOB, CONTROLLER_JOB)
 
+Numbered = tuple[int, Object]
+
 PAGE = b"""\
 # TYPE proxy_build_info gauge
 proxy_build_info{date="2026",git_sha="1f",profile="release",vendor="l5d",version="v2.366",exported_version="p"} 1
@@ -37,7 +39,7 @@ untold{name="without a type"} 7
 """
 
 
-def pod_of(number: int, name: str, labels: dict[str, str], **more: Any) -> tuple[int, Object]:
+def pod_of(number: int, name: str, labels: dict[str, str], **more: Any) -> Numbered:
     return number, meshed(name, address(number), labels, **more)
 
 
@@ -75,6 +77,7 @@ SERVED = [  # pods that have a page
            namespace="linkerd", app=container("identity", {"ident-grpc": 8080, "ident-admin": 9990})),
     pod_of(16, "metrics-api-0", owned("deployment", "metrics-api", **{"linkerd.io/extension": "viz", "component": "metrics-api"}),
            namespace="linkerd-viz", app=container("metrics-api", {"http": 8085, "admin": 9990}), native=True),
+    pod_of(19, "numeric", owned("deployment", "n") | {"le": "5", "quantile": "0.5"}),
 ]  # fmt: skip
 
 OTHERS = [  # pods without one, or that must not be scraped; were they, it would show as a target that is down
@@ -93,7 +96,7 @@ OTHERS = [  # pods without one, or that must not be scraped; were they, it would
 CONTROLLERS = (15, 16)
 CONTROLLER_PORT = 9990
 HOSTILE, STARTING, SILENT = 9, 12, 108
-NEW, MOVED = 17, 18
+NEW, MOVED, ODD = 17, 18, 20
 
 
 def at(number: int, port: int = ADMIN_PORT) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import tracemalloc
 
+import pytest
+
 from tests.receivers.page_harness import TARGET, Targets, scraped, values
 
 
@@ -16,11 +18,13 @@ def test_labels_that_are_empty_remove_target_labels_where_the_page_is_honoured()
     assert "instance" not in row.series.labels
 
 
-def test_a_target_label_may_be_called_le() -> None:
-    targets = Targets({**TARGET, "le": "north"})
+@pytest.mark.parametrize("value", ["north", "5"])
+def test_a_target_label_may_be_called_le(value: str) -> None:
+    targets = Targets({**TARGET, "le": value})
     rows = scraped(targets.take('# TYPE a histogram\na_bucket{le="+Inf"} 1\na_count 1\n'))
-    assert {row.series.labels.get("exported_le") for row in rows} == {None, "+Inf"}
-    assert {row.series.labels["le"] for row in rows} == {"north"}
+    assert {row.series.labels.get("exported_le"): row.series.family.kind for row in rows} == {
+        None: "histogram", "+Inf": "unknown"}  # fmt: skip
+    assert {row.series.labels["le"] for row in rows} == {value}
 
 
 def test_a_page_may_come_in_another_format_than_the_last() -> None:

@@ -95,6 +95,7 @@ def test_port_forwards(api: ClusterApi):
         ("/api/v1/pods", {"labelSelector": "a=b=c"}, 400, True),
         ("/api/v1/pods", {"watch": "true"}, 400, True),
         ("/api/v1/pods", {"watch": "true", "resourceVersion": "x"}, 400, True),
+        ("/api/v1/pods", {"watch": "true", "sendInitialEvents": "true"}, 422, False),
         ("/api/v1/pods", {"watch": "true", "resourceVersion": "1", "limit": "3"}, 400, True),
         ("/api/v1/namespaces/shop/pods/a/portforward", {"ports": "0"}, 400, True),
         ("/api/v1/namespaces/shop/pods/a/portforward", {"port": "80"}, 400, True),
