@@ -6,6 +6,7 @@ Source: Prometheus' text format 0.0.4, "Histograms and summaries". Receivers and
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from agent.identity import Labels
@@ -46,6 +47,7 @@ def _numbered(name: str, series: Series, label: str, role: Literal["bucket", "qu
     return None if number is None else Part(name, series.base, role, number)
 
 
+@lru_cache(4096)  # the same bounds again and again
 def number_of(text: str) -> float | None:
     """Read the number in an ``le`` or ``quantile``; None for what is none to Prometheus, and for NaN, which bounds nothing."""
     if "_" in text or text.strip() != text:  # numbers to Python, not to Prometheus

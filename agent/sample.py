@@ -57,7 +57,13 @@ EXAMPLES = {
         "history",
         options={"url": "${LINKERD_PROMETHEUS_URL:-http://prometheus.linkerd-viz.svc.cluster.local:9090}"},
     ),
-    ("receivers", "proxy"): Example("proxies", options={"discovery": [{"kind": "kubernetes"}]}),
+    ("receivers", "proxy"): Example(
+        "proxies",
+        options={
+            "discovery": [{"kind": "kubernetes"}],
+            "relabel": [{"source_labels": ["__meta_kubernetes_namespace"], "regex": "kube-.*", "action": "drop"}],
+        },
+    ),
     ("receivers", "remote_write"): Example("prometheus"),
     ("processors", "filter"): Example(
         "quiet", options={"drop": ['{__name__=~"stack_.*|tokio_rt_.*"}', '{target_port="4191"}']}

@@ -26,6 +26,7 @@ _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 _SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SIZE = re.compile(r"([0-9]{1,18})\s*(B|[KMG]i?B)")
+_BLANK = re.compile(r"[\x00-\x20\x7f]")
 
 # Larger ones are slips of the pen, and would not fit the int64 of nanoseconds or bytes that they end in.
 MAX_DURATION = 100 * 365 * 86400.0
@@ -137,6 +138,25 @@ PositiveDuration = Annotated[Duration, AfterValidator(_more_than_zero("10s"))]
 PositiveSize = Annotated[Size, AfterValidator(_more_than_zero("4MiB"))]
 
 
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_OWN_HEADERS = (
+    "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "transfer-encoding",
+)  # fmt: skip
+
+
+def _headers(headers: dict[str, Secret]) -> dict[str, Secret]:
+    for name in headers:
+        if not _TOKEN.fullmatch(name):
+            raise ValueError("a header's name is none that HTTP has; write one such as X-Scope-OrgID")
+        if name.lower() in _OWN_HEADERS:
+            raise ValueError(f"the header {name.lower()} is the agent's own; remove it")
+    return headers
+
+
+Headers = Annotated[dict[str, Secret], AfterValidator(_headers)]
+"""Headers to send with each request, beside those that make the request what it is."""
+
+
 class BasicAuth(Settings):
     """User name and password for HTTP basic authentication."""
 
@@ -183,7 +203,7 @@ def parse_server_url(url: str) -> str:
         raise ValueError("not an HTTP URL; write one that begins with http://, https:// or kubernetes://")
     try:
         parts = urlsplit(url)
-        reachable = bool(parts.hostname) and parts.port != 0
+        reachable = bool(parts.hostname) and parts.port != 0 and not _BLANK.search(url)
     except ValueError:  # its text quotes the URL, which may hold a password
         reachable = False
     if not reachable:
@@ -206,6 +226,16 @@ class ClusterSettings(Settings):
         examples=["/etc/ebbtide/kubeconfig"],
     )
     context: str | None = option(None, "Context of the kubeconfig. Default: its current one.", examples=["north"])
+
+    @model_validator(mode="after")
+    def _leads_into_it(self) -> Self:
+        url = getattr(self, "url", None)
+        if url is None or is_address(url):
+            return self
+        for name in ("kubeconfig", "context"):
+            if getattr(self, name) is not None:
+                raise OptionError(f"{name} is for kubernetes:// URLs, and `url` is another; remove one of them", name)
+        return self
 
 
 class QueueSettings(Settings):

@@ -18,13 +18,14 @@ from ebbtide import (
     Batch,
     ConfigError,
     Context,
-    Duration,
     Exporter,
+    Headers,
     Payload,
+    PositiveDuration,
+    PositiveSize,
     ProxyError,
     Secret,
     Settings,
-    Size,
     Tls,
     TooLarge,
     option,
@@ -56,16 +57,18 @@ class OtlpSettings(Settings):
         "The environment's HTTP_PROXY, HTTPS_PROXY and NO_PROXY are obeyed (grpc: HTTPS_PROXY alone), never to loopback.",
     )  # fmt: skip
     protocol: Literal["http/protobuf", "http/json", "grpc"] = option("http/protobuf", "How requests are sent.")
-    headers: dict[str, Secret] = option(
-        {}, "Headers (gRPC: metadata) of every request, added to those of the environment."
-    )
+    headers: Headers = option({}, "Headers (gRPC: metadata) of every request, added to those of the environment.")
     compression: Literal["none", "gzip", "zstd"] | None = option(
         None, 'How requests are compressed; "zstd" over http only. Default: "gzip" over http, "none" by grpc.'
     )
-    timeout: Duration = option("10s", "Deadline of one request, from connecting to the end of the answer.")
+    timeout: PositiveDuration = option("10s", "Deadline of one request, from connecting to the end of the answer.")
     tls: Tls | None = option(None, "TLS of an https:// endpoint.")
-    max_request: Size = option("64MiB", "Largest request before compression: a hard bound over `batch.max_bytes`.")
-    max_response: Size = option("4MiB", "Largest answer, inflated; a larger one is a failure that is not retried.")
+    max_request: PositiveSize = option(
+        "64MiB", "Largest request before compression: a hard bound over `batch.max_bytes`."
+    )
+    max_response: PositiveSize = option(
+        "4MiB", "Largest answer, inflated; a larger one is a failure that is not retried."
+    )
 
 
 class Otlp(Exporter[OtlpSettings]):
@@ -210,7 +213,8 @@ class _Plan:
         """Return the sender for OTLP by gRPC."""
         from exporters.otlp_grpc import GrpcSender  # here, as plain HTTP needs none of what it imports
 
-        parts = self._split(self._settings.endpoint or self._environment.grpc_url())
+        given = self._settings.endpoint
+        parts = self._split(self._environment.grpc_url() if given is None else given)
         if parts.path not in ("", "/") or parts.query or parts.username:
             raise ConfigError(
                 f"cannot use the endpoint given by {self._source} by gRPC: it has more than scheme, host and port; "
@@ -236,7 +240,8 @@ class _Plan:
     @property
     def _source(self) -> str:
         """Where the endpoint comes from, for errors."""
-        return "the option" if self._settings.endpoint else f"{self._environment.endpoint_name} in the environment"
+        given = self._settings.endpoint is not None
+        return "the option" if given else f"{self._environment.endpoint_name} in the environment"
 
     def _split(self, url: str) -> SplitResult:
         """Take the URL apart, having seen that it is one of http or https with a host. It is not shown: it may hold secrets."""

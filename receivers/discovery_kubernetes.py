@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple, Self
@@ -33,9 +34,11 @@ from ebbtide import (
 from receivers.discovery import Groups, TargetGroup
 from receivers.kubernetes_metadata import Attachments, AttachSettings
 from receivers.kubernetes_pods import pod_group
+from receivers.label_selector import LabelSelector
 from receivers.linkerd_relabelling import linkerd_rules
 
 TOGETHER_SECONDS = 0.25  # for which changes are collected before they are told
+_NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as Kubernetes asks for it
 
 
 class KubernetesDiscoverySettings(ClusterSettings):
@@ -44,7 +47,7 @@ class KubernetesDiscoverySettings(ClusterSettings):
     kind: Literal["kubernetes"] = option("kubernetes", "Where targets come from.")
     role: Literal["pod"] = option("pod", "What to discover.")
     namespaces: list[str] = option([], "Namespaces to look into; none means all.", examples=[["shop", "linkerd-viz"]])
-    label_selector: str = option(
+    label_selector: LabelSelector = option(
         "", "Label selector that pods must match.", examples=["app.kubernetes.io/part-of=shop"]
     )
     rules: Literal["linkerd", "none"] = option(
@@ -55,7 +58,7 @@ class KubernetesDiscoverySettings(ClusterSettings):
     attach_metadata: AttachSettings = option(
         AttachSettings(), "What else to ask for, as further `__meta_kubernetes_*` labels for rules of your own."
     )
-    node_selector: str = option(
+    node_selector: LabelSelector = option(
         "", "Label selector of nodes; pods on others are left out. Needs `attach_metadata.node`."
     )
     control_plane: str = option("linkerd", "Namespace of the control plane whose proxies are meant.")
@@ -66,6 +69,10 @@ class KubernetesDiscoverySettings(ClusterSettings):
     def _named(cls, namespaces: list[str]) -> list[str]:
         if not all(namespaces) or len(set(namespaces)) < len(namespaces):
             raise ValueError("a namespace is empty or named twice; name each once, or none for all of them")
+        if not all(map(_NAMESPACE.fullmatch, namespaces)):
+            raise ValueError(
+                "not a name of a namespace; write at most 63 small letters, digits and dashes, such as shop"
+            )
         return namespaces
 
     @model_validator(mode="after")

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
+from pydantic import Field
 
 from ebbtide import (
     Client,
@@ -37,7 +38,7 @@ class PrometheusDiscoverySettings(ClusterSettings):
 
     kind: Literal["prometheus"] = option("prometheus", "Where targets come from.")
     url: ServerUrl = option(..., "Base URL of the Prometheus server; `/api/v1/targets` is appended.")
-    job: str = option("linkerd-proxy", "Job whose targets are taken.")
+    job: Annotated[str, Field(min_length=1)] = option("linkerd-proxy", "Job whose targets are taken.")
     refresh: PositiveDuration = option("30s", "How often to ask.")
 
 

@@ -30,6 +30,8 @@ _MS = 10**6  # ns
 _LATEST_MS = (2**63 - 1) // _MS
 _FUTURE = 600 * 10**9  # ns: a timestamp so far ahead of our clock is a mistake, and must not make later ones look old
 
+_INSTANCE = "instance"
+
 NO_SLOTS: Slots = np.empty(0, np.int32)
 
 
@@ -40,7 +42,8 @@ class Reading:
     ``when`` the poll began, ns · ``seconds`` it took · ``slots``, ``values``, ``times`` (ms or ``NO_TIME``) in the order
     of the page · ``good``: it answered, and the answer was taken · ``steady``: the same series as on the page before ·
     ``bad_lines`` that were skipped · ``created`` the start in ns of a slot's stream, where the page tells it · ``folded``
-    slots that only told that · ``extras`` by slot · ``born`` series never seen before.
+    slots that only told that · ``extras`` by slot · ``born`` series never seen before · ``bug`` that left its target's
+    series half known.
     """
 
     source: PageSource
@@ -56,6 +59,7 @@ class Reading:
     folded: Collection[int] = ()
     extras: Mapping[int, Extra] = field(default_factory=dict)
     born: int = 0
+    bug: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,29 @@ class PageMemory:
 
         Each portion is booked when it is handed out, so that the ledger balances at any moment.
         """
+        counts = self.store.counts
+        before = counts.samples, dict(counts.dropped)
+        try:
+            return self._booked(self._take(tables, readings))
+        except Exception:  # a bug: nothing of it leaves, so nothing of it counts
+            counts.samples = before[0]
+            counts.dropped.clear()
+            counts.dropped.update(before[1])
+            self.clear()
+            raise
+
+    def give_up(self, tables: Tables, reading: Reading) -> Iterator[Portion]:
+        """After a bug: the poll counts as failed, and nothing that its target has shown is remembered any more."""
+        source = reading.source
+        portions = self._take(tables, [Reading(source, reading.when, reading.seconds)])
+        tables.withdraw(source.scraped())
+        source.start_over()
+        return self._booked(portions)
+
+    def _take(self, tables: Tables, readings: Sequence[Reading]) -> list[Portion]:
         self._passes += 1
         good = [reading for reading in readings if reading.good]
-        portions = [portion for reading in good for portion in self._revise(tables, reading)]
+        portions = self._revise_all(tables, good)
         self._place(tables, readings)
         rows, lines = self._rows(good), sum(len(reading.slots) + reading.bad_lines for reading in good)
         self._book_bad_lines(good)
@@ -105,15 +129,16 @@ class PageMemory:
         self._lay_out_reports(readings)
         gone = self._end(readings)
         self.store.counts.samples += lines - len(rows.slots)
-        portions += self._gather(tables, _merged(reading.extras for reading in good))
+        together = self._together([reading.source for reading in readings])
+        portions += self._gather(tables, _merged(reading.extras for reading in good), together)
         self._forget(tables, gone)
-        return self._booked(portions)
+        return portions
 
     def remove(self, tables: Tables, sources: Sequence[PageSource], now: int) -> Iterator[Portion]:
         """End all series of targets that are gone, and forget the targets."""
         for source in sources:
             self._stale(source.everything(), now)
-        portions = list(self._gather(tables, {}))
+        portions = list(self._gather(tables, {}, self._together(sources)))
         self._forget(tables, [(source, source.everything()) for source in sources])
         return self._booked(portions)
 
@@ -129,6 +154,14 @@ class PageMemory:
         old.withdraw(slots.tolist())
         new.hold(slots[self.store.columns.fate[slots] == POINTS].tolist())
 
+    def _together(self, sources: Sequence[PageSource]) -> object:
+        """Return what the batches of these targets share if certainly no series is in two of them, else None."""
+        if len(sources) > 1:
+            instances = {source.labels.get(_INSTANCE) for source in sources}
+            if self.store.rules.honor_labels or None in instances or len(instances) < len(sources):
+                return None
+        return object()
+
     def _booked(self, portions: list[Portion]) -> Iterator[Portion]:
         counts = self.store.counts
         for portion in portions:
@@ -136,6 +169,18 @@ class PageMemory:
             counts.added["stale"] += portion.stale
             counts.added["scrape"] += portion.reports
             yield portion
+
+    def _revise_all(self, tables: Tables, good: list[Reading]) -> list[Portion]:
+        portions: list[Portion] = []
+        for reading in good:
+            if reading.bug is not None:
+                raise reading.bug
+            try:
+                portions += self._revise(tables, reading)
+            except Exception as bug:
+                reading.bug = bug
+                raise
+        return portions
 
     # -- samples -------------------------------------------------------------------------------------------------
 
@@ -160,21 +205,31 @@ class PageMemory:
 
     def _place(self, tables: Tables, readings: Sequence[Reading]) -> None:
         """Give newcomers their identity, and all of them tables together."""
-        columns = self.store.columns
         held: list[int] = []
-        for reading in readings:
-            source = reading.source
-            if len(source.reports) and columns.table[source.reports[0]] < 0:
-                held += source.reports.tolist()
-            if not reading.good or not source.unplaced:
-                continue
+        try:
+            for reading in readings:
+                held += self._place_one(tables, reading)
+        finally:
+            if held:
+                tables.hold(held)
+
+    def _place_one(self, tables: Tables, reading: Reading) -> list[int]:
+        """Give newcomers their identity; return the slots that are to be put into tables."""
+        columns, source = self.store.columns, reading.source
+        held: list[int] = []
+        if len(source.reports) and columns.table[source.reports[0]] < 0:
+            held += source.reports.tolist()
+        if not reading.good or not source.unplaced:
+            return held
+        try:
             columns.native[[slot for slot, extra in reading.extras.items() if extra.native is not None]] = True
             points, older = source.place()
-            columns.fate[list(reading.folded)] = FOLDED
-            tables.withdraw(older)
-            held += [slot for slot in points + older if columns.fate[slot] == POINTS]
-        if held:
-            tables.hold(held)
+        except Exception as bug:
+            reading.bug = bug
+            raise
+        columns.fate[list(reading.folded)] = FOLDED
+        tables.withdraw(older)
+        return held + [slot for slot in points + older if columns.fate[slot] == POINTS]
 
     def _ended(self, slots: Slots, now: int) -> Portion:
         """Return one stale point for each of these slots, whose series are about to become others."""
@@ -243,12 +298,12 @@ class PageMemory:
             return
         columns, slots = self.store.columns, rows.slots
         speaks = columns.cumulative[slots] & (columns.head[slots] == slots)
-        starts.track(columns, slots[speaks], rows.values[speaks], rows.times[speaks])
+        starts.track(columns, slots[speaks], rows.values[speaks], rows.times[speaks], own_time=True)
         for reading in good:
             for slot, created in reading.created.items():
                 columns.start[columns.head[slot]] = created
             for at, dated in reading.source.created.items():
-                if columns.value[at] > 0:
+                if 0 < columns.value[at] < _LATEST_MS / 1000:
                     columns.start[columns.head[dated]] = int(columns.value[at] * 1e9)
 
     def _lay_out(self, rows: _Rows) -> None:
@@ -310,7 +365,7 @@ class PageMemory:
         for source, slots in gone:
             source.forget(slots)
 
-    def _gather(self, tables: Tables, extras: Mapping[int, Extra]) -> Iterator[Portion]:
+    def _gather(self, tables: Tables, extras: Mapping[int, Extra], together: object) -> Iterator[Portion]:
         """Gather what is laid out, table by table. All columns are copied before anybody else may lay out more."""
         columns = self.store.columns
         laid_out = columns.due, columns.point, columns.sent, columns.begin, columns.stale, extras
@@ -318,6 +373,7 @@ class PageMemory:
             stale = int(columns.stale[slots].sum())
             reports = int((columns.report[slots] & ~columns.stale[slots]).sum())
             columns.due[slots] = columns.stale[slots] = False
+            batch.together = together
             yield Portion(batch, len(slots) - stale - reports, stale, reports)
 
 

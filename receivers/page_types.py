@@ -54,6 +54,8 @@ class PageTypes:
 
 
 def _found(name: str, own: Own, metadata: Mapping[str, Metadata], native: bool) -> tuple[str, Metadata] | None:
+    if not metadata:
+        return None
     found = family_of(name, metadata)
     if found is None or _can_be(name, own, found[0], found[1].kind, native):
         return found

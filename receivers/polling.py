@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Self, TypeVar
 from urllib.parse import urlsplit
 
 import trio
+from pydantic import model_validator
 
 from ebbtide import (
     BasicAuth,
@@ -17,6 +18,8 @@ from ebbtide import (
     Context,
     Emit,
     FoldedLog,
+    Headers,
+    OptionError,
     PositiveDuration,
     PositiveSize,
     ReceiveError,
@@ -46,7 +49,7 @@ class PollingSettings(Settings):
         "10s", "How often to poll. The first poll is immediate, later ones are aligned to it."
     )
     timeout: PositiveDuration = option("10s", "Deadline of one whole poll.")
-    headers: dict[str, Secret] = option({}, "Headers to send with each request.")
+    headers: Headers = option({}, "Headers to send with each request.")
     bearer_token: Secret | None = option(None, "Bearer token to send.")
     bearer_token_file: str | None = option(None, "File that holds the bearer token; read again when it changes.")
     basic_auth: BasicAuth | None = option(None, "User name and password to send.")
@@ -63,6 +66,14 @@ class PollingSettings(Settings):
     types: dict[str, MetricType] = option(
         {}, "Types that the operator knows better, by metric; before all other rules."
     )
+
+    @model_validator(mode="after")
+    def _says_once_who_we_are(self) -> Self:
+        others = ("basic_auth", "bearer_token", "bearer_token_file")
+        token = next((name for name in others if getattr(self, name) is not None), None)
+        if token and any(name.lower() == "authorization" for name in self.headers):
+            raise OptionError(f"the header authorization and {token} are both set; keep one of them", "headers")
+        return self
 
     @property
     def limits(self) -> Limits:

@@ -36,7 +36,7 @@ from receivers.page_types import PageTypes
 from receivers.polling import Schedule
 from receivers.proxy_groups import Group, Groups
 from receivers.proxy_options import JOB, ProxySettings
-from receivers.proxy_pages import Answered, Pages, Read, portions
+from receivers.proxy_pages import Answered, Pages, Read, portions, take
 from receivers.proxy_target import Asking, PolledTarget
 from receivers.tables import Tables
 from receivers.target_set import ScrapeTarget, TargetSet
@@ -171,7 +171,7 @@ class Proxy(Receiver[ProxySettings]):
             await self._close()
         if answer.failure:
             self.counts.failed_polls += 1
-            raise ReceiveError(answer.failure)
+            raise answer.bug or ReceiveError(answer.failure)
         beside = {_FORMAT: answer.format, _LABELS: json.dumps(dict(target.labels))}
         return Recording(answer.body, beside, now, answer.seconds, where=answer.where)
 
@@ -189,7 +189,7 @@ class Proxy(Receiver[ProxySettings]):
         for portion in self._memory.take(tables, [read.reading]):
             await emit(portion.batch)
         if read.failure:
-            raise ReceiveError(read.failure)
+            raise read.bug or ReceiveError(read.failure)
 
     async def _recorded_labels(self, recording: Recording) -> Mapping[str, str]:
         """Return the labels of the target whose page was saved; where that does not tell, those of the first named one."""
@@ -327,9 +327,9 @@ class Proxy(Receiver[ProxySettings]):
         async with self._taking:
             for portion in portions(answers):
                 here = [answer for answer in portion if self._groups.group_of(answer.source) is group]
-                reads = self._pages.read(here, self._memory.store.rules)
+                reads, taken = take(self._memory, group.tables, self._pages.read(here, self._memory.store.rules))
                 self._report(reads)
-                for one in self._memory.take(group.tables, [read.reading for read in reads]):
+                for one in taken:
                     await emit(one.batch)
                 if sum(read.reading.born for read in reads) > _MANY:
                     settle()
@@ -341,7 +341,8 @@ class Proxy(Receiver[ProxySettings]):
             if read.failure:
                 self.counts.failed_polls += 1
                 self._failing.add(read.reading.source)
-                self._log(logging.WARNING, "poll", "receivers.%s: %s", name, read.failure)
+                level = logging.ERROR if read.bug else logging.WARNING
+                self._log(level, "poll", "receivers.%s: %s", name, read.failure, bug=read.bug)
             else:
                 self.counts.last_success = self.context.now() / _NS
                 self._failing.discard(read.reading.source)

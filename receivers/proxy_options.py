@@ -35,6 +35,15 @@ DiscoverySettings = Annotated[
 ]
 
 
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    """As in Prometheus: a label has a name, and so has a job."""
+    if "" in labels:
+        raise ValueError('"" is not a valid label name; write one, such as "cluster"')
+    if labels.get("job") == "":
+        raise ValueError(f"`job` is empty; name it, or leave it out for {JOB}")
+    return labels
+
+
 def _targets(targets: list[str]) -> list[str]:
     static_group(targets)
     return targets
@@ -50,7 +59,9 @@ class ProxySettings(PollingSettings):
         [], "Where else targets come from.", examples=[[{"kind": "file", "files": ["/etc/ebbtide/targets/*.json"]}]]
     )
     path: str = option("/metrics", "Path of the page, where a target has none of its own.")
-    labels: dict[str, str] = option({}, 'Labels of every target; `job` among them replaces "linkerd-proxy".')
+    labels: Annotated[dict[str, str], AfterValidator(_labels)] = option(
+        {}, 'Labels of every target; `job` among them replaces "linkerd-proxy".'
+    )
     relabel: list[RelabelRule] = option([], "Prometheus' relabel rules, for targets; they see `__meta_*` labels.")
     honor_labels: bool = option(
         False, "Where a page has a label that its target has, too: keep the page's. Else it is renamed `exported_x`."

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from ebbtide import Extra
 from receivers.dialects import OPENMETRICS, TEXT, Dialect
 from receivers.exposition import BadPage, OnBadLine
 from receivers.limits import Limits, TooMuch
 from receivers.negotiation import Format
-from receivers.page_memory import Reading
+from receivers.page_memory import PageMemory, Portion, Reading
 from receivers.page_source import PageSource
 from receivers.page_store import PageRules
 from receivers.skeleton import Page
+from receivers.tables import Tables
 from receivers.together import Failure, Together
 
 _DIALECTS: Mapping[Format, Dialect] = {"text": TEXT, "openmetrics": OPENMETRICS}
@@ -23,7 +25,10 @@ PIECE = 4 << 20  # bytes of pages that are read in one go, unless one alone is l
 
 @dataclass(slots=True)
 class Answered:
-    """What a poll of a target brought: the body of a page, or the sentence that says why there is none."""
+    """What a poll of a target brought: the body of a page, or the sentence that says why there is none.
+
+    ``bug``: the exception that is why, where it is one that ought not to be.
+    """
 
     source: PageSource
     where: str
@@ -32,14 +37,17 @@ class Answered:
     body: bytes = b""
     format: Format = "text"
     failure: str = ""
+    bug: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A poll whose page was read; ``failure`` says why it was not."""
+    """A poll whose page was read; ``failure`` and ``bug`` say why it was not, as in ``Answered``."""
 
     reading: Reading
     failure: str = ""
+    where: str = ""
+    bug: Exception | None = None
 
 
 def portions(answers: Sequence[Answered]) -> Iterator[list[Answered]]:
@@ -63,7 +71,19 @@ class Pages:
         self._together = Together()
 
     def read(self, answers: Sequence[Answered], rules: PageRules) -> list[Read]:
-        """Read the pages of some targets, each target once; in their order."""
+        """Read the pages of some targets, each target once; in their order. A bug is the failure of its page alone."""
+        try:
+            return self._read(answers, rules)
+        except Exception as bug:  # noqa: BLE001 - one page costs no other
+            for answer in answers:
+                answer.source.lose_page()
+            if len(answers) > 1:
+                return [read for answer in answers for read in self.read([answer], rules)]
+            (answer,) = answers
+            reading = Reading(answer.source, answer.when, answer.seconds)
+            return [Read(reading, bug_of(answer.where), answer.where, bug)]
+
+    def _read(self, answers: Sequence[Answered], rules: PageRules) -> list[Read]:
         pages: dict[int, Page | Failure] = {}
         for format in _DIALECTS:
             at_once = [answer for answer in answers if not answer.failure and answer.format == format]
@@ -80,7 +100,7 @@ class Pages:
                 failure = page if isinstance(page, Failure) else _take_lines(reading, page)
             else:
                 failure = _take_messages(reading, answer, rules)
-            reads.append(Read(reading, _sentence(failure, answer.where)))
+            reads.append(Read(reading, _sentence(failure, answer.where), answer.where, answer.bug))
         return reads
 
     def _read_lines(self, answers: list[Answered], limits: Limits) -> list[Page | Failure]:
@@ -95,6 +115,28 @@ class Pages:
                 reader.abandon()
                 answer.source.forget_page()
         return pages
+
+
+def take(memory: PageMemory, tables: Tables, reads: list[Read]) -> tuple[list[Read], Iterator[Portion]]:
+    """Take polls into memory in one pass. Where a bug hinders that: one by one, and the one that has it as failed.
+
+    Returns what came of the polls, and what is to be sent.
+    """
+    try:
+        return reads, memory.take(tables, [read.reading for read in reads])
+    except Exception as bug:  # noqa: BLE001 - one page costs no other
+        if len(reads) > 1:
+            alone = [take(memory, tables, [read]) for read in reads]
+            sent = chain.from_iterable([portions for _, portions in alone])
+            return [read for ones, _ in alone for read in ones], sent
+        (read,) = reads
+        failed = Read(read.reading, read.failure or bug_of(read.where), read.where, bug)
+        return [failed], memory.give_up(tables, read.reading)
+
+
+def bug_of(where: str) -> str:
+    """Return the sentence for an exception that ought not to be."""
+    return f"cannot take the page of {where}: a bug of this receiver; report it with the page, which curl saves"
 
 
 def _take_lines(reading: Reading, page: Page) -> str:

@@ -10,7 +10,7 @@ from ebbtide import Answer, Client, Fault, KeptGet, ReceiveError, deadline, safe
 from receivers.negotiation import BadContentType, Format, accept_header, format_of
 from receivers.page_source import PageSource
 from receivers.policy import proxy_forbidden
-from receivers.proxy_pages import Answered
+from receivers.proxy_pages import Answered, bug_of
 
 Fallback = Literal["text", "openmetrics", "none"]
 
@@ -50,6 +50,9 @@ class PolledTarget:
                 answered.failure = GONE
         except (Fault, ReceiveError) as error:
             answered.failure = str(error)
+        except Exception as bug:  # noqa: BLE001 - one target costs no other
+            answered.failure, answered.bug = bug_of(answered.where), bug
+            self._drop()
         answered.seconds = trio.current_time() - began
         return answered
 
@@ -59,6 +62,12 @@ class PolledTarget:
             self._scope.cancel()
         elif self._kept is not None:
             self._kept.close()
+
+    def _drop(self) -> None:
+        """Let go of a connection of which nobody knows in which state it is."""
+        kept, self._kept = self._kept, None
+        if kept is not None:
+            kept.close()
 
     async def _ask(self, asking: Asking) -> tuple[bytes, Format]:
         if self._kept is None:

@@ -258,8 +258,10 @@ class Written:
         rows = Rows(slots, rows.values, rows.times, self.registry.starts_of(slots))
         columns.sent[slots] = rows.times
         columns.alive[slots] = ~stale
-        batches = self.registry.tables.batches(rows, stale, self._extras(rows))
-        self._ready += [Ready(batch) for batch in batches]
+        together = None if self.registry.twins else object()  # each series once among these rows
+        for batch in self.registry.tables.batches(rows, stale, self._extras(rows)):
+            batch.together = together
+            self._ready.append(Ready(batch))
         columns.start[slots[stale]] = 0
 
     def _extras(self, rows: Rows) -> dict[int, Extra]:

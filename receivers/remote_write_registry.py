@@ -74,6 +74,7 @@ class Registry:
         self._series: list[Series | None] = []
         self.tables = RequestTables(self.columns, self._series)
         self._newcomers: list[int] = []
+        self.twins = False  # whether two slots may stand for one series, told apart by labels that say its type
         self._about: dict[int, About] = {}  # of newcomers
         self._told: dict[str, list[dict[str, Any]]] = {}  # what requests said of families, not yet learned
         self._wholes: dict[Whole, int] = {}
@@ -180,6 +181,7 @@ class Registry:
             family = self._native_family(slot, name) if native else next(families)
             number = self.targets.number(target_key(base.flat))
             shared = Labels.of(strip_type_labels(base.flat))
+            self.twins = self.twins or shared is not base
             series = Series.parts_of(name, shared, own, family, target=self.targets.at(number))
             self._series[slot] = series
             self._enter(slot, family, number)

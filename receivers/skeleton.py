@@ -33,7 +33,7 @@ __all__ = ["NO_TIME", "Page", "PageReader", "Skeleton"]
 Slots = npt.NDArray[np.int32]
 
 _COMMENT = -1  # the slot of a line that carries no sample
-_RUN = 32  # lines compared after a mismatch; doubled while they match, so that a disturbance costs little
+_RUN = 32  # lines compared after one that matched; doubled while they match, so that a disturbance costs little
 _EXCERPT = 80  # bytes of a bad line that an error shows
 _PAD = b"\n" * MARGIN  # before each piece: no field ends too near to the start of its buffer
 
@@ -280,7 +280,7 @@ class PageReader:
             if matched < len(hits):
                 entries[line] = self._look_up(piece[begins[line] : int(ends[line])], line)
                 line += 1
-                run = _RUN
+                run = 1  # new lines mostly stand together
         return entries
 
     def _look_up(self, line: bytes, row: int) -> int:

@@ -2,9 +2,10 @@
 
 The rule (OpenTelemetry metrics data model, "Resets and gaps", and what Linkerd's proxies do to it): a stream begins at
 first sight, at that point's own time; a value that falls is a reset, and the new stream begins at the previous point's
-time, or at its own where the receiver says so (``own_time``: pages, as the OpenTelemetry Collector does it); a series that was missing from a complete answer and comes back expired in its proxy meanwhile, and begins at the
-returning point's own time, even where its value did not fall. Only where its whole target was down meanwhile, and the
-value did not fall, did it merely go unseen, and the old start stays.
+time, or at its own where the receiver says so (``own_time``: pages, as the OpenTelemetry Collector does it); a series
+that was missing from a complete answer and comes back expired in its proxy meanwhile, and begins at the returning point's
+own time, even where its value did not fall. Only where its whole target was down meanwhile, and the value did not fall,
+did it merely go unseen, and the old start stays.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,17 +22,17 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import trio
 
-from ebbtide import FoldedLog, Relabelling
+from ebbtide import FoldedLog, Relabelling, safe_url
 from receivers.discovery import Discovery, Groups, TargetGroup
 
 ADDRESS, SCHEME, PATH, PARAMETER = "__address__", "__scheme__", "__metrics_path__", "__param_"
 _RESERVED = "__"
 _PORTS = {"http": 80, "https": 443}
-_ADDRESS = re.compile(r"(?:\[[^\[\]/]+\]|[^\[\]/:]+)(?::([0-9]{1,5}))?")
+_ADDRESS = re.compile(r"(?:\[[^\[\]/\s]+\]|[^\[\]/:\s]+)(?::([0-9]{1,5}))?")
 _ORDINAL = re.compile(r".*-([0-9]{1,9})")
 _SHARD = re.compile(r"([0-9]{1,9}|ordinal)/([1-9][0-9]{0,8})")
 MOST_REASONS = 3
-"""So many targets that cannot be scraped are named at a time; the others are counted."""
+"""So many targets that cannot be scraped, or told apart, are named at a time; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +205,7 @@ class TargetSet:
         self._name = name
         self._last: tuple[ScrapeTarget, ...] | None = None
         self._made: dict[tuple[str, str], _Made] = {}  # by discovery and source
+        self._twins: set[tuple[tuple[str, str], ...]] = set()  # labels that several targets have, and that are told
 
     async def run(self, changed: Callable[[tuple[ScrapeTarget, ...]], None]) -> None:
         """Call ``changed`` with all targets, at once and at each change, until cancelled."""
@@ -250,7 +252,20 @@ class TargetSet:
         if bad:
             self._log(logging.WARNING, "targets", "receivers.%s: cannot scrape %d targets (%s); correct what gives them, or relabel them",
                       self._name, len(bad), "; ".join(sorted(bad)[:MOST_REASONS]))  # fmt: skip
+        self._warn_of_twins(targets)
         return tuple(targets[key] for key in sorted(targets))
+
+    def _warn_of_twins(self, targets: Iterable[tuple[str, tuple[tuple[str, str], ...]]]) -> None:
+        """Say once of which targets, given by URL and labels, the labels are the same: their series collide."""
+        urls: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
+        for url, labels in targets:
+            urls[labels].append(safe_url(url))
+        twins = {labels: " and ".join(sorted(found)[:2]) for labels, found in urls.items() if len(found) > 1}
+        new = [twins[labels] for labels in twins.keys() - self._twins]
+        self._twins = set(twins)
+        if new:
+            self._log(logging.WARNING, "twins", "receivers.%s: %d times, targets have the same labels (%s), so that the series of one are lost; give them a label that tells them apart",
+                      self._name, len(new), "; ".join(sorted(new)[:MOST_REASONS]))  # fmt: skip
 
     def _all_groups(self) -> Iterable[tuple[tuple[str, str], TargetGroup]]:
         for name in sorted(self._groups):

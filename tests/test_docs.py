@@ -56,6 +56,7 @@ KINDS = {
 }  # fmt: skip
 POLLS = ("ebbtide once", "ebbtide preview", "ebbtide record")
 SAMPLE_VALUE = "http://127.0.0.1:9"  # of ${NAME} that a file in a page reads from the environment
+QUEUES = "this version keeps queues in memory only"  # a warning that every file with a `state_dir` has
 KUBECONFIG = """
 clusters: [{name: north, cluster: {server: https://127.0.0.1:9}}]
 contexts: [{name: north, context: {cluster: north}}]
@@ -117,7 +118,7 @@ def test_a_file_loads_without_a_warning(block: Block, tmp_path: Path) -> None:
     file.write_text(loadable(block, tmp_path), encoding="utf-8")
     config = load(file, dict.fromkeys(re.findall(r"\$\{(\w+)\}", block.text), SAMPLE_VALUE))
     assert config.pipelines
-    assert config.warnings == []
+    assert [warning for warning in config.warnings if QUEUES not in warning] == []
     config.try_out()
 
 

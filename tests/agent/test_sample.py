@@ -14,8 +14,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CODE = re.compile(r"^#(?! |$|-)", re.MULTILINE)
 
 # Options without a default have an example instead, which need not fit beside the others: a file that is not there,
-# a second way to say who we are, a name that librdkafka does not take.
-ALONE = re.compile(r"^#[\w.]*(?:_file|server_name|basic_auth[\w.]*|bearer_token)\s*=.*\n", re.MULTILINE)
+# a second way to say who we are, a cluster for a URL that leads into none, a name that librdkafka does not take.
+ALONE = re.compile(
+    r"^#[\w.]*(?:_file|kubeconfig|context|server_name|basic_auth[\w.]*|bearer_token)\s*=.*\n", re.MULTILINE
+)
 
 
 def loaded(folder: Path, text: str, env: dict[str, str] | None = None) -> Config:

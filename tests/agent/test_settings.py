@@ -180,6 +180,7 @@ def test_base_urls(url: str, base: str) -> None:
     [
         ("ftp://secret", "not an HTTP URL"),
         ("http://h:secret", "no host, or no port that can be"),
+        ("http://secret h", "no host, or no port that can be"),
         ("http://h?secret", "a base URL has no query"),
         ("kubernetes://secret", "not a URL of something in Kubernetes"),
         ("kubernetes://a/service/secret:70000", "no port has this number"),

@@ -43,4 +43,9 @@ DEVIATIONS: Mapping[str, Mapping[str, str]] = {
         "4": "times are milliseconds, as in Prometheus: two that differ by a nanosecond are one time twice",
         **{str(case): _DRAFT for case in range(216, 224)},
     },
+    "configurations to refuse": {
+        "scrape_interval.bad.yml": "a timeout may be longer than the interval: two polls of a target never overlap, and a slow "
+        "one is awaited",
+        "url_in_targetgroup.bad.yml": "`targets` takes whole URLs as well; what is neither a URL nor host:port is refused",
+    },
 }

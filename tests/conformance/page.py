@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.conformance.configurations import untold
 from tests.conformance.deviations import DEVIATIONS
 from tests.conformance.suites import SUITES, outcome
 
@@ -51,7 +52,14 @@ Strictly, each rule of OpenMetrics 1.0 on order, grouping, names, labels and val
 
 def page(vectors: Path) -> str:
     """Return the text of the page."""
-    return _HEAD + "".join(_rows(vectors)) + _CHOICES + "".join(_reasons()) + "".join(_elsewhere())
+    return (
+        _HEAD
+        + "".join(_rows(vectors))
+        + _CHOICES
+        + "".join(_reasons())
+        + "".join(_untold(vectors))
+        + "".join(_elsewhere())
+    )
 
 
 def _rows(vectors: Path) -> Iterator[str]:
@@ -70,6 +78,15 @@ def _reasons() -> Iterator[str]:
             by_reason.setdefault(reason, []).append(case)
         for reason, numbers in by_reason.items():
             yield f"- {', '.join(f'`{number}`' for number in numbers)}: {reason}.\n"
+
+
+def _untold(vectors: Path) -> Iterator[str]:
+    yield "\n## Configurations of what is not here\n\nCases about what has no counterpart in our options:\n\n"
+    by_reason: dict[str, list[str]] = {}
+    for case, reason in untold(vectors):
+        by_reason.setdefault(reason, []).append(case)
+    for reason, cases in by_reason.items():
+        yield f"- {', '.join(f'`{case}`' for case in cases)}: {reason}.\n"
 
 
 def _elsewhere() -> Iterator[str]:

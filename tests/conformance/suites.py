@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from tests.conformance import openmetrics, pages, text
+from tests.conformance import configurations, openmetrics, pages, text
 from tests.conformance.deviations import DEVIATIONS
 
 
@@ -40,6 +40,7 @@ class Outcome:
 _TEXTPARSE, _COMMON = "prometheus/prometheus model/textparse", "prometheus/common expfmt"
 _SCRAPE, _CLIENT = "prometheus/prometheus scrape", "prometheus/client_python"
 _RECORDED = "linkerd2-proxy, recorded"
+_CONFIG = "prometheus/prometheus config"
 
 _SUITES = (
     Suite("text entries", _TEXTPARSE, text.textparse_entries),
@@ -60,6 +61,8 @@ _SUITES = (
     Suite("federated pages", "prometheus/prometheus web; linkerd/website", pages.federate),
     Suite("recorded pages", _RECORDED, pages.recordings),
     Suite("recorded odd pages", _RECORDED, pages.odd_recordings),
+    Suite("configurations to refuse", _CONFIG, configurations.bad),
+    Suite("configurations to take", _CONFIG, configurations.good),
 )
 SUITES: Mapping[str, Suite] = {suite.name: suite for suite in _SUITES}
 

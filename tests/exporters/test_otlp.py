@@ -14,6 +14,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from pydantic import ValidationError
 
 from agent.scripted import Step, answer, serve, then_close, then_hang, then_reset
 from agent.testing import comparable, reference_request
@@ -100,7 +101,7 @@ async def test_endpoints(nursery, batch, endpoint, target):
     assert server.requests[0].target == target
 
 
-@pytest.mark.parametrize("endpoint", ["localhost:4318", "ftp://x", "http://", "http://[", "http://x:99999", "//x"])
+@pytest.mark.parametrize("endpoint", ["", "localhost:4318", "ftp://x", "http://", "http://[", "http://x:99999", "//x"])
 @pytest.mark.parametrize("protocol", ["http/protobuf", "grpc"])
 async def test_wrong_endpoints(endpoint, protocol):
     with pytest.raises(ConfigError, match="cannot use the endpoint given by the option") as caught:
@@ -116,7 +117,7 @@ async def test_wrong_endpoints(endpoint, protocol):
     [
         {"protocol": "grpc", "endpoint": "http://x/path"},
         {"protocol": "grpc", "compression": "zstd"},
-        {"protocol": "grpc", "headers": {"x y": "1"}},
+        {"protocol": "grpc", "headers": {"grpc-x": "1"}},
         {"protocol": "grpc", "headers": {"x": "s3crét"}},
         {"protocol": "grpc", "tls": {"insecure_skip_verify": True}},
     ],
@@ -272,3 +273,9 @@ async def test_a_drip_meets_the_deadline(nursery, batch, autojump_clock):
     server = await serve(nursery, [drip])
     with pytest.raises(Retry, match="took more than 10s"):
         await send(batch, server.url)
+
+
+@pytest.mark.parametrize("options", [{"timeout": "0s"}, {"max_request": "0B"}, {"max_response": "0B"}])
+def test_bounds_are_more_than_zero(options):
+    with pytest.raises(ValidationError, match="must be more than zero"):
+        OtlpSettings.model_validate(options)

@@ -11,7 +11,7 @@ from receivers.page_memory import PageMemory
 from receivers.page_source import PageSource
 from receivers.page_store import PageRules, PageStore
 from receivers.page_types import PageTypes
-from receivers.proxy_pages import Answered, Pages
+from receivers.proxy_pages import Answered, Pages, take
 from receivers.tables import Tables
 
 T0 = 1_795_362_000 * 10**9  # wall time of the first poll, ns
@@ -41,11 +41,11 @@ class Targets:
         return self.take_answers(answers)
 
     def take_answers(self, answers: Sequence[Answered]) -> list[Row]:
-        reads = self.pages.read(answers, self.store.rules)
+        reads, portions = take(self.memory, self.tables, self.pages.read(answers, self.store.rules))
         self.failures = [read.failure for read in reads]
         rows: list[Row] = []
         self.batches = 0
-        for portion in self.memory.take(self.tables, [read.reading for read in reads]):
+        for portion in portions:
             self.counts.out += len(portion.batch)
             assert self.counts.imbalance() == 0
             rows += portion.batch.rows()

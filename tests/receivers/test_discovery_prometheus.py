@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import trio
+from pydantic import ValidationError
 
 from agent.scripted import Step, answer, serve
 from ebbtide import Client, FoldedLog, ReceiveError
@@ -99,3 +100,8 @@ async def test_through_a_port_forward(nursery: trio.Nursery, tmp_path: Path) -> 
     cluster.cluster.forwards["shop", "a", 8080] = "127.0.0.1", urlsplit(server.url).port or 0
     found = discovery("kubernetes://shop/service/web:80", Client(kubeconfig=cluster.kubeconfig))
     assert len((await found.once())["targets"].targets) == 1
+
+
+def test_a_job_has_a_name() -> None:
+    with pytest.raises(ValidationError, match="job"):
+        PrometheusDiscoverySettings(url="http://prometheus:9090", job="")

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from ebbtide import Row
 from receivers.exposition import BadPage, family_of, parse_page
+from receivers.page_source import PageSource
+from receivers.proxy_pages import Answered
 from tests.receivers.page_harness import SECOND, T0, TARGET, Targets, reports, scraped, values
 
 COUNTER = "# TYPE request_total counter\n"
@@ -134,7 +136,7 @@ def starts(rows: list[Row]) -> dict[str, int]:
 
 def test_a_counter_begins_at_first_sight_and_again_where_it_falls() -> None:
     targets = Targets()
-    polls = [(0, 5, 0), (10, 7, 0), (20, 3, 10), (30, 4, 10)]
+    polls = [(0, 5, 0), (10, 7, 0), (20, 3, 20), (30, 4, 20)]
     for at, value, start in polls:
         assert starts(targets.take(f"{COUNTER}request_total {value}\n", at=at)) == {"request_total": start}
 
@@ -158,7 +160,7 @@ def test_a_histogram_begins_with_its_count() -> None:
     targets = Targets()
     targets.take(histogram(5))
     assert set(starts(targets.take(histogram(7), at=10)).values()) == {0}
-    assert set(starts(targets.take(histogram(2), at=20)).values()) == {10}
+    assert set(starts(targets.take(histogram(2), at=20)).values()) == {20}
 
 
 def test_starts_can_be_left_unset() -> None:
@@ -328,3 +330,65 @@ def test_pages_with_raw_label_values_are_refused_or_their_good_lines_kept(vector
     assert seen["refused"]
     assert seen["good"]
     assert skipping.counts.dropped["bad_line"] == seen["bad"]
+
+
+# -- bugs, and what comes together -----------------------------------------------------------------------------------
+
+
+def others(number: int) -> dict[str, str]:
+    return {**TARGET, "instance": f"10.0.0.{number}:4191"}
+
+
+def test_after_a_bug_nothing_counts_and_each_target_can_be_taken_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    targets = Targets(others(1), others(2))
+    page = COUNTER + "request_total 7\n" + histogram(3)
+    targets.take(page, page)
+    real, bad = PageSource.place, targets.sources[0]
+
+    def place(source: PageSource) -> tuple[list[int], list[int]]:
+        placed = real(source)
+        if source is bad:
+            raise RuntimeError("a bug")
+        return placed
+
+    monkeypatch.setattr(PageSource, "place", place)
+    rows = targets.take(page + "new 1\n", page + "new 1\n", at=10)
+    assert [read.split(":")[0] for read in targets.failures] == ["cannot take the page of target 0", ""]
+    by_target = {n: [row for row in rows if row.series.label("instance") == others(n)["instance"]] for n in (1, 2)}
+    assert sum(row.stale for row in by_target[1]) == 6
+    assert reports(by_target[1])["up"] == 0
+    assert reports(by_target[2])["up"] == 1
+    assert {row.series.name for row in scraped(by_target[2])} >= {"new", "request_total"}
+    assert not any(row.stale for row in by_target[2])
+    monkeypatch.undo()
+    rows = targets.take(page + "new 1\n", page + "new 1\n", at=20)
+    assert targets.failures == ["", ""]
+    assert len(scraped(rows)) == 14
+    assert not any(row.stale for row in rows)
+
+
+def test_batches_of_a_pass_came_together_unless_targets_may_have_series_in_common() -> None:
+    def together(targets: Targets) -> list[object]:
+        page = [COUNTER + "request_total 7\n", "a 1\n"]
+        targets.take("b 1\n", "b 1\n")
+        answers = [
+            Answered(source, "x", T0 + SECOND, 0.1, body.encode())
+            for source, body in zip(targets.sources, page, strict=True)
+        ]
+        reads = targets.pages.read(answers, targets.store.rules)
+        batches = [one.batch for one in targets.memory.take(targets.tables, [read.reading for read in reads])]
+        assert len(batches) > 1
+        return [batch.together for batch in batches]
+
+    (shared,) = set(together(Targets(others(1), others(2))))
+    assert shared is not None
+    assert set(together(Targets(others(1), others(1)))) == {None}
+    assert set(together(Targets(others(1), {"job": "x"}))) == {None}
+    assert set(together(Targets(others(1), others(2), honor_labels=True))) == {None}
+
+
+@pytest.mark.parametrize("created", ["+Inf", "1e30", "NaN", "-1"])
+def test_a_start_that_no_clock_can_tell_is_none(created: str) -> None:
+    page = f"{COUNTER}request_total 7\n# TYPE request_created gauge\nrequest_created {created}\n"
+    (row,) = (row for row in Targets().take(page) if row.series.name == "request_total")
+    assert row.start == T0

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 from agent.tracing import Span, switch_off, switch_on
 from ebbtide import Context, Emit, ReceiveError
 from receivers.limits import Limits
-from receivers.polling import PollingReceiver, PollingSettings, Schedule, instance_of, labels_of
+from receivers.polling import PollingReceiver, PollingSettings, Schedule, ServerSettings, instance_of, labels_of
 
 S = 10**9
 T0 = 1_795_362_003 * S  # three seconds past a whole multiple of ten
@@ -285,6 +285,14 @@ def test_limits_are_passed_on_each_to_its_own() -> None:
         ({"types": {"x": "histogramm"}}, "types.x", "'counter', 'gauge'"),
         ({"scrape_metrics": "yes"}, "scrape_metrics", "valid boolean"),
         ({"headers": {"X-A": 1}}, "headers.X-A", "valid string"),
+        ({"headers": {"X A": "s3cret"}}, "headers", "a header's name is none that HTTP has"),
+        ({"headers": {"": "s3cret"}}, "headers", "a header's name is none that HTTP has"),
+        ({"headers": {"Accept": "s3cret"}}, "headers", "the header accept is the agent's own"),
+        (
+            {"headers": {"Authorization": "s3cret"}, "bearer_token_file": "/t"},
+            "",
+            "the header authorization and bearer_token_file",
+        ),
         ({"bearer_token": "s3cret", "bearer_token_file": "/t"}, "", "keep one of them"),
         ({"bearer_token": "s3cret", "basic_auth": {"username": "u", "password": "s3cret"}}, "", "keep one of them"),
         ({"basic_auth": {"username": "u"}}, "basic_auth", "needs a password"),
@@ -299,6 +307,13 @@ def test_options_that_cannot_be(options: dict[str, object], at: str, said: str) 
     assert ".".join(map(str, error["loc"])) == at
     assert said in error["msg"]
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("option", ["kubeconfig", "context"])
+def test_a_cluster_is_for_urls_that_lead_into_one(option: str) -> None:
+    ServerSettings.model_validate({"url": "kubernetes://viz/service/prometheus:9090", option: "x"})
+    with pytest.raises(ValidationError, match=f"{option} is for kubernetes:// URLs"):
+        ServerSettings.model_validate({"url": "http://prometheus:9090", option: "x"})
 
 
 async def test_idle_connections_outlive_the_interval() -> None:

@@ -19,6 +19,7 @@ from ebbtide import Batch, ConfigError, Context, ReceiveError, ReceiverCounts, R
 from receivers import proxy
 from receivers.proxy import Proxy, allow_files
 from receivers.proxy_options import ProxySettings
+from receivers.proxy_target import Asking, PolledTarget
 
 T0 = 1_795_362_000 * 10**9
 TEXT = {"Content-Type": "text/plain"}
@@ -105,6 +106,11 @@ async def test_once_polls_every_target_exactly_once(fleet: Fleet) -> None:
     assert sorted(row.series.label("instance") for row in rows) == sorted(f"t{n}" for n in range(40))
     assert agent.up() == {f"t{n}": 1.0 for n in range(40)}
     assert (agent.counts.samples, agent.counts.added["scrape"], agent.counts.failed_polls) == (40, 200, 0)
+
+
+async def test_once_without_a_target_says_so(fleet: Fleet, caught: Callable[[], str]) -> None:
+    assert await Agent(fleet, discovery=[{"kind": "file", "files": ["/nowhere/*.json"]}]).once() == []
+    assert "no target was found; see `targets`, `discovery`" in caught()
 
 
 async def test_what_is_asked(fleet: Fleet) -> None:
@@ -292,6 +298,25 @@ async def test_a_bug_behind_it_ends_no_target_for_good(fleet: Fleet) -> None:
     with trio.move_on_after(0.3):
         await agent.receiver.run(agent.emit)
     assert {row.series.label("instance") for row in agent.scraped()} == {"a", "b"}
+
+
+async def test_a_bug_over_one_target_is_a_failed_poll_of_it(
+    fleet: Fleet, running: Callable[..., Agent], caught: Callable[[], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = PolledTarget._ask
+
+    async def ask(target: PolledTarget, asking: Asking) -> Any:
+        if target.url.endswith("/a"):
+            raise RuntimeError("a bug")
+        return await real(target, asking)
+
+    monkeypatch.setattr(PolledTarget, "_ask", ask)
+    agent = running("a", "b", interval="100ms")
+    await settle()
+    assert agent.up() == {"a": 0.0, "b": 1.0}
+    assert agent.counts.failed_polls >= 2
+    assert agent.counts.imbalance() == 0
+    assert caught().count("cannot take the page of") == 1
 
 
 async def test_targets_that_are_found_and_lost(fleet: Fleet, running: Callable[..., Agent], tmp_path: Any) -> None:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from ebbtide import FoldedLog
 from receivers.proxy_options import ProxySettings
@@ -56,3 +57,9 @@ def test_rules_of_pages() -> None:
     ).rules
     assert (rules.skip_bad_lines, rules.track_starts, rules.honor_labels, rules.reports) == (True, False, True, False)
     assert rules.limits.samples == 5
+
+
+@pytest.mark.parametrize("labels", [{"": "x"}, {"job": ""}])
+def test_labels_that_cannot_be(labels: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="labels"):
+        ProxySettings(labels=labels)

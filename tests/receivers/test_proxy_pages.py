@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import pytest
+
 from ebbtide import ReceiverCounts
 from receivers.page_source import PageSource
 from receivers.page_store import PageRules, PageStore
 from receivers.page_types import PageTypes
 from receivers.protobuf_messages import message_class
 from receivers.proxy_pages import PIECE, Answered, Pages, portions
+from receivers.text import Sample
 
 STORE = PageStore(ReceiverCounts(), PageTypes(), PageRules())
 
@@ -57,3 +62,29 @@ def test_what_is_read_in_one_go_is_bounded() -> None:
     assert [[len(answer.body) for answer in portion] for portion in cut] == [
         [PIECE // 2 + 1, 0], [PIECE // 2], [2 * PIECE], [0]]  # fmt: skip
     assert list(portions([])) == []
+
+
+def test_a_bug_on_one_page_is_the_failure_of_that_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = PageSource.learn
+
+    def learn(source: PageSource, sample: Sample, empty: Iterable[str] = ()) -> int:
+        slot = real(source, sample, empty)
+        if sample.name == "cursed":
+            raise RuntimeError("a bug")
+        return slot
+
+    monkeypatch.setattr(PageSource, "learn", learn)
+    family = message_class("MetricFamily")(name=b"cursed", type=1)
+    family.metric.add().gauge.value = 1
+    message = bytes([family.ByteSize()]) + family.SerializeToString()
+    answers = [answered(b"a 1\nb 2\n"), answered(b"a 1\ncursed 2\n"), answered(message, format="protobuf")]
+    for _ in range(2):
+        reads = Pages().read(answers, PageRules())
+        assert [read.reading.good for read in reads] == [True, False, False]
+        assert [str(read.bug) for read in reads] == ["None", "a bug", "a bug"]
+        assert reads[1].failure.startswith("cannot take the page of here: a bug of this receiver")
+        assert reads[0].reading.values.tolist() == [1, 2]
+        assert [len(answer.source.scraped()) for answer in answers] == [2, 0, 0]
+    monkeypatch.undo()
+    reads = Pages().read(answers, PageRules())
+    assert [read.reading.good for read in reads] == [True, True, True]

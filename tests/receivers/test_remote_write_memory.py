@@ -106,6 +106,16 @@ def test_a_request_that_comes_again_is_repeated(bench: Bench) -> None:
     assert (bench.counts.samples, bench.counts.dropped["repeated"]) == (4, 2)
 
 
+def test_batches_that_were_sent_at_once_came_together(bench: Bench) -> None:
+    bench.take(counter(5.0, T))
+    body = (request_v1 if bench.version == 1 else request_v2)(
+        (labels("a"), 1.0, T + 1), counter(6.0, T + 1), (labels("b"), 1.0, T + 1)
+    )
+    batches = [one.batch for one in bench.written.take(bench.written.read(bench.version, body), bench.now * MS)]
+    assert len(batches) == 2
+    assert batches[0].together is batches[1].together is not None
+
+
 def test_a_sample_that_is_older_than_the_last_is_repeated(bench: Bench) -> None:
     bench.take(counter(5.0, T))
     assert bench.take(counter(4.0, T - 1)) == []

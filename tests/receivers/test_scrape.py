@@ -241,14 +241,14 @@ def test_types_that_become_known_end_the_unknown_stream() -> None:
     [
         (Limits(samples=1), "sample_limit is 1"),
         (Limits(labels=3), "label_limit is 3"),
-        (Limits(label_name_length=4), "label_name_length_limit is 4"),
+        (Limits(label_name_length=8), "label_name_length_limit is 8"),
         (Limits(label_value_length=5), "label_value_length_limit is 5"),
     ],
 )
 def test_limits_refuse_the_whole_answer(limits: Limits, said: str) -> None:
     agent = Agent(limits=limits)
     with pytest.raises(TooMuch, match=said):
-        agent.poll(0, f'a_total{{{TARGET},c="d"}} 1@0\nb 1@0')
+        agent.poll(0, f'a_total{{{TARGET},longer_than_eight="d"}} 1@0\nb 1@0')
     assert agent.counts.samples == 0
     assert agent.poll(10, "b 1@10") == ["b{} 1 at 10"]
 

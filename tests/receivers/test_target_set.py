@@ -183,6 +183,8 @@ def test_targets_named_one_by_one() -> None:
         "http://h:65536/",
         "http://h:0",
         "http://[::1",
+        "a b:1",
+        "http://a b",
     ):
         with pytest.raises(ValueError, match="is no target"):
             static_group([bad])
@@ -242,3 +244,16 @@ async def test_a_discovery_that_cannot_answer_fails_the_only_poll() -> None:
     targets = TargetSet(Population(JOB), static_group([]), {"file": Scripted()}, LOG, "mesh")
     with pytest.RaisesGroup(ReceiveError):
         await targets.once()
+
+
+async def test_targets_with_the_same_labels_are_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    population = Population(JOB, {"instance": "same"})
+    targets = TargetSet(population, static_group(["a:1", "b:2"]), {}, LOG, "mesh")
+    assert len(await targets.once()) == 2
+    assert (
+        "receivers.mesh: 1 times, targets have the same labels (http://a:1/metrics and http://b:2/metrics)"
+        in caplog.text
+    )
+    caplog.clear()
+    await targets.once()
+    assert not caplog.text
