@@ -1,6 +1,7 @@
 # `make help` lists what there is. Needs python3 >= 3.11 with venv, and make.
 
 PYTHON ?= python3
+JOBS   ?= $(shell nproc)
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
@@ -28,7 +29,7 @@ run: $(READY) ## the demo mesh and the default pipeline on it; Ctrl-C ends it
 	@exec $(BIN)/ebbtide demo agent.toml
 
 test: $(READY) ## all tests (EBBTIDE_REAL=1 requires those with real servers)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 test-peers: $(READY) ## tests against programs of others (docs/peers.md), which are built first; needs Go
 	@tests/peers/build_collector.sh
