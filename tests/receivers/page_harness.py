@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ebbtide import ReceiverCounts, Row
+from receivers.health import FAMILIES
 from receivers.negotiation import Format
 from receivers.page_memory import PageMemory
 from receivers.page_source import PageSource
@@ -70,9 +71,12 @@ def _answer(body: bytes | str | None, format: Format) -> tuple[bytes, Format, st
     return body.encode() if isinstance(body, str) else body, format, ""
 
 
+OWN = frozenset(family.name for family in FAMILIES)
+
+
 def scraped(rows: Sequence[Row]) -> list[Row]:
-    """Leave out the receiver's own series."""
-    return [row for row in rows if row.series.family.typed_by != "agent"]
+    """Leave out the receiver's own series: by name, for equal series are one object, whoever made it first."""
+    return [row for row in rows if row.series.name not in OWN]
 
 
 def values(rows: Sequence[Row]) -> dict[str, float | str]:
@@ -82,7 +86,7 @@ def values(rows: Sequence[Row]) -> dict[str, float | str]:
 
 def reports(rows: Sequence[Row]) -> dict[str, float]:
     """Return the receiver's own series that did not end."""
-    return {row.series.name: row.value for row in rows if row.series.family.typed_by == "agent" and not row.stale}
+    return {row.series.name: row.value for row in rows if row.series.name in OWN and not row.stale}
 
 
 def _name(row: Row) -> str:

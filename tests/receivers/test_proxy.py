@@ -20,6 +20,7 @@ from receivers import proxy
 from receivers.proxy import Proxy, allow_files
 from receivers.proxy_options import ProxySettings
 from receivers.proxy_target import Asking, PolledTarget
+from tests.receivers.page_harness import OWN
 
 T0 = 1_795_362_000 * 10**9
 TEXT = {"Content-Type": "text/plain"}
@@ -77,7 +78,7 @@ class Agent:
         return self.scraped()
 
     def scraped(self) -> list[Row]:
-        return [row for row in self.rows if row.series.family.typed_by != "agent"]
+        return [row for row in self.rows if row.series.name not in OWN]
 
     def up(self) -> dict[str, float]:
         return {row.series.label("instance"): row.value for row in self.rows if row.series.name == "up"}
