@@ -99,9 +99,13 @@ class Kafka(Exporter[KafkaSettings]):
 
     def _obey(self, limit: int) -> None:
         """From now on no batch of records is larger than ``limit`` bytes, but for single points."""
-        self._limit = self._writer.batch_bytes = limit
+        self._writer.batch_bytes = limit
         self._heads = Owner.of("kafka heads", self._names, limit)
         self._division = Division(Owner.of("kafka division", self._names, limit), self._room)
+
+    @property
+    def _limit(self) -> int:
+        return self._writer.batch_bytes
 
     def _room(self, resource: Resource) -> int:
         return max(self._limit - AROUND - len(self._key(resource)), 1)

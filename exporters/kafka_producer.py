@@ -70,9 +70,8 @@ class RecordWriter:
         self._settings = settings
         self._listener = listener
         self._producer: Producer | None = None
-        self._stamp: tuple[object, ...] = ()
+        self._made_of: tuple[object, ...] = ()
         self.batch_bytes = settings.max_message
-        self._made_for = 0
         self._check()
 
     def _check(self) -> None:
@@ -124,7 +123,7 @@ class RecordWriter:
                 left, look = sum(report is UNREPORTED for report in reports), now
                 if left < waiting:
                     waiting, progress = left, now
-                elif _stamp(self._settings) != self._stamp:
+                elif self._ingredients() != self._made_of:
                     return False
                 else:
                     self._listener.stuck(now - progress)
@@ -148,8 +147,8 @@ class RecordWriter:
 
     def _ready(self) -> Producer:
         """The producer; a new one where there is none, or what it was made of has changed."""
-        stamp = _stamp(self._settings)
-        if self._producer is None or (stamp, self.batch_bytes) != (self._stamp, self._made_for):
+        ingredients = self._ingredients()
+        if self._producer is None or ingredients != self._made_of:
             self.close()
             properties = properties_of(self._settings, self.batch_bytes)
             try:
@@ -158,8 +157,12 @@ class RecordWriter:
                 raise Fault(
                     "tls", f"cannot make a producer: librdkafka says: {_said(error)}; check the files of `tls`"
                 ) from None
-            self._stamp, self._made_for = stamp, self.batch_bytes
+            self._made_of = ingredients
         return self._producer
+
+    def _ingredients(self) -> tuple[object, ...]:
+        """What a producer is made of that may change: the limit, and the files that hold certificates and the password."""
+        return self.batch_bytes, *_stamp(self._settings)
 
     def close(self) -> None:
         """Let go of the producer. Nothing of it is waited for but its threads."""
@@ -246,7 +249,7 @@ def need_library() -> None:
 
 
 def _stamp(settings: KafkaSettings) -> tuple[object, ...]:
-    """What changes when a file does that the producer was made of."""
+    """What changes when a file does that a producer is made of."""
     password_file = settings.sasl and settings.sasl.password_file
     try:
         password = file_stamp(password_file) if password_file else None

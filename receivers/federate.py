@@ -27,6 +27,7 @@ from ebbtide import (
     safe_url,
     settle,
 )
+from receivers.excerpt import excerpt
 from receivers.exposition import BadPage
 from receivers.health import Health
 from receivers.limits import TooMuch
@@ -41,7 +42,6 @@ from receivers.types import TypeBook
 
 _ACCEPT = "text/plain;version=0.0.4"
 _EXCERPT = 2048  # bytes of an error answer that are looked at
-_INFLATED = 64 << 20  # bytes to which an error answer may inflate before we are done with its excerpt
 _MANY = 1000  # newcomers of a poll, after which the heap is settled
 _NS = 10**9
 
@@ -224,7 +224,7 @@ def _check_content_type(response: Response) -> None:
 async def _refusal(response: Response) -> str:
     """Return the sentence for an answer that is not 200."""
     status, where = response.status, response.url
-    body = await _excerpt(response)
+    body = await excerpt(response, _EXCERPT)
     said = " ".join(body.split())[:200]
     why = f"the server answered {status}" + (f", {said!r}" if said else "")
     if status == 403 and "prometheus" not in body.lower():
@@ -243,16 +243,3 @@ async def _refusal(response: Response) -> str:
     if status >= 500:
         return f"cannot read {where}: {why}; look into the server's own log, polling goes on"
     return f"cannot read {where}: {why}; check `url`"
-
-
-async def _excerpt(response: Response) -> str:
-    """Return how the body of an error answer begins; as much of it as came, where it breaks off."""
-    body = b""
-    try:
-        async for chunk in response.chunks(_INFLATED):
-            body += chunk[:_EXCERPT]
-            if len(body) >= _EXCERPT:
-                break
-    except Fault:  # the status says enough
-        return body.decode(errors="replace")
-    return body[:_EXCERPT].decode(errors="replace")

@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from ebbtide import Client, Fault, ReceiveError, Response, deadline, safe_url
+from receivers.excerpt import excerpt
 from receivers.matrix import Answer, AnswerReader, BadAnswer, Metrics
 from receivers.policy import forbidden
 
@@ -120,7 +121,7 @@ class QueryServer:
 
 async def _refusal(response: Response) -> ReceiveError:
     """Return what an answer that is not 200 means."""
-    body = await _excerpt(response)
+    body = await excerpt(response, _EXCERPT)
     try:
         tree: Any = json.loads(body)
         kind, error = str(tree["errorType"]), str(tree["error"])
@@ -146,14 +147,3 @@ def _failure(where: str, status: int, kind: str, error: str) -> ReceiveError:
     if status >= 500:
         return ReceiveError(f"cannot query {where}: {said}; look into the server's own log, polling goes on")
     return ReceiveError(f"cannot query {where}: {said}; check `url`")
-
-
-async def _excerpt(response: Response) -> str:
-    """Return how the body of an error answer begins; as much of it as came, where it breaks off."""
-    body = b""
-    try:
-        async for chunk in response.chunks(_EXCERPT):
-            body += chunk
-    except Fault:  # the status says enough
-        pass
-    return body[:_EXCERPT].decode(errors="replace")
