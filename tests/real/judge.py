@@ -247,3 +247,25 @@ def samples_of(point: Point) -> Iterator[tuple[Sample, float]]:
     for bound, count in zip((*bounds, float("inf")), counts, strict=True):
         total += count
         yield (point.name + "_bucket", labels | {("le", bound)}, ms), float(total)
+
+
+def bare_pipeline(id: str, receiver: str, judge: Judge, *, agent: str = "", exporter: str = "") -> str:
+    """A pipeline file from one receiver (its options as TOML lines) to a judge; all labels stay attributes, as they came."""
+    return f"""
+agent.admin = "127.0.0.1:0"
+{agent}
+[receivers.{id}]
+{receiver}
+[processors.bare]
+type = "resource"
+profile = "none"
+[exporters.judge]
+type = "otlp"
+endpoint = "{judge.endpoint}"
+protocol = "{judge.protocol}"
+{exporter}
+[pipelines.metrics]
+receivers = ["{id}"]
+processors = ["bare"]
+exporters = ["judge"]
+"""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.real.judge import Judge, Point, Sample, samples_of
+from tests.real.judge import Judge, Point, Sample, bare_pipeline, samples_of
 from tests.real.processes import Agent, Demo
 from tests.real.prometheus import Prometheus, viz_config
 from tests.real.waiting import until
@@ -26,28 +26,13 @@ def pipeline(url: str, judge: Judge, state_dir: Path | None = None, **options: s
     given = {"interval": "5s", "delay": "1s", "chunk": "3s", **options}
     more = "\n".join(f'{name} = "{value}"' for name, value in given.items())
     kept = "" if state_dir is None else f'agent.state_dir = "{state_dir}"'
-    return f"""
-agent.admin = "127.0.0.1:0"
-agent.shutdown_timeout = "5s"
-{kept}
-[receivers.linkerd]
-type = "query"
-url = "{url}"
-{more}
-[processors.bare]
-type = "resource"
-profile = "none"
-[exporters.judge]
-type = "otlp"
-endpoint = "{judge.endpoint}"
-protocol = "{judge.protocol}"
-queue = {{ kind = "memory" }}
-retry = {{ initial = "200ms", max = "500ms" }}
-[pipelines.metrics]
-receivers = ["linkerd"]
-processors = ["bare"]
-exporters = ["judge"]
-"""
+    return bare_pipeline(
+        "linkerd",
+        f'type = "query"\nurl = "{url}"\n{more}',
+        judge,
+        agent=f'agent.shutdown_timeout = "5s"\n{kept}',
+        exporter='queue = { kind = "memory" }\nretry = { initial = "200ms", max = "500ms" }',
+    )
 
 
 def mesh_of(demo: Demo, program: Path, folder: Path, *flags: str) -> Prometheus:

@@ -19,7 +19,7 @@ from typing import Any
 
 import cramjam
 
-from tests.real.judge import Judge, Point, Sample, samples_of
+from tests.real.judge import Judge, Point, Sample, bare_pipeline, samples_of
 from tests.real.processes import Agent, Demo
 from tests.real.prometheus import Prometheus, viz_config
 from tests.real.servers import HttpServer, Reply
@@ -128,24 +128,7 @@ class Outcome:
 
 
 def pipeline(port: int, judge: Judge, more: str = "") -> str:
-    return f"""
-agent.admin = "127.0.0.1:0"
-[receivers.prometheus]
-type = "remote_write"
-listen = "127.0.0.1:{port}"
-{more}
-[processors.bare]
-type = "resource"
-profile = "none"
-[exporters.judge]
-type = "otlp"
-endpoint = "{judge.endpoint}"
-protocol = "{judge.protocol}"
-[pipelines.metrics]
-receivers = ["prometheus"]
-processors = ["bare"]
-exporters = ["judge"]
-"""
+    return bare_pipeline("prometheus", f'type = "remote_write"\nlisten = "127.0.0.1:{port}"\n{more}', judge)
 
 
 def write_for_a_while(

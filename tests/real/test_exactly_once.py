@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.real.conversion import read_samples
-from tests.real.judge import Judge, Point, Sample, samples_of
+from tests.real.judge import Judge, Point, Sample, bare_pipeline, samples_of
 from tests.real.processes import Agent, Demo
 from tests.real.prometheus import Prometheus, viz_config
 from tests.real.servers import Forwarder
@@ -62,24 +62,7 @@ def _fault(path: str, number: int) -> str:
 
 
 def pipeline(url: str, judge: Judge) -> str:
-    return f"""
-agent.admin = "127.0.0.1:0"
-[receivers.linkerd]
-type = "federate"
-url = "{url}"
-interval = "1s"
-[processors.bare]
-type = "resource"
-profile = "none"
-[exporters.judge]
-type = "otlp"
-endpoint = "{judge.endpoint}"
-protocol = "{judge.protocol}"
-[pipelines.metrics]
-receivers = ["linkerd"]
-processors = ["bare"]
-exporters = ["judge"]
-"""
+    return bare_pipeline("linkerd", f'type = "federate"\nurl = "{url}"\ninterval = "1s"', judge)
 
 
 def key(name: str, labels: dict[str, str], ms: int) -> Sample:
