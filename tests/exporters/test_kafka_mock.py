@@ -172,7 +172,9 @@ def test_clusters_stand_side_by_side_and_may_be_many():
         assert [record.value for record in one.read("metrics")] == [b"one"]
         assert other.read("metrics") == []
     threads = len(os.listdir("/proc/self/task"))
-    for _ in range(20):
+    clusters = 20
+    for _ in range(clusters):
         with MockCluster(3):
             pass
-    assert len(os.listdir("/proc/self/task")) <= threads
+    # Not one thread a cluster: Linux lists a joined thread until it has wholly ended, so the last few may still be there.
+    assert len(os.listdir("/proc/self/task")) - threads < clusters
