@@ -16,9 +16,9 @@ from receivers.page_source import PageSource
 from receivers.proxy_target import PolledTarget
 from receivers.tables import ROWS, Tables
 
-PER_SECOND = 10
+PER_SECOND = 4
 """So many groups may be polled within a second: what is paid by the group stays some percent of a core."""
-MOST_ROWS = 3 * ROWS
+MOST_ROWS = 4 * ROWS
 """A group of several targets that has more series than this is cut in two."""
 SMALL_TABLES = 3
 """So many small tables of a group are let be before they are merged: each costs as much as a large one to fill."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from ebbtide import Extra
+from receivers import openmetrics
 from receivers.dialects import OPENMETRICS, TEXT, Dialect
 from receivers.exposition import BadPage, OnBadLine
 from receivers.limits import Limits, TooMuch
@@ -20,14 +21,15 @@ from receivers.together import Failure, Together
 
 _DIALECTS: Mapping[Format, Dialect] = {"text": TEXT, "openmetrics": OPENMETRICS}
 
-PIECE = 4 << 20  # bytes of pages that are read in one go, unless one alone is larger
+PIECE = 8 << 20  # bytes of pages that are read in one go, unless one alone is larger
 
 
 @dataclass(slots=True)
 class Answered:
     """What a poll of a target brought: the body of a page, or the sentence that says why there is none.
 
-    ``bug``: the exception that is why, where it is one that ought not to be.
+    ``bug``: the exception that is why, where it is one that ought not to be. Once the page is read, ``failure`` and ``bug``
+    also say why it could not be, and ``samples`` how many it had.
     """
 
     source: PageSource
@@ -38,6 +40,7 @@ class Answered:
     format: Format = "text"
     failure: str = ""
     bug: Exception | None = None
+    samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,14 @@ class Pages:
 
     def _read(self, answers: Sequence[Answered], rules: PageRules) -> list[Read]:
         pages: dict[int, Page | Failure] = {}
+        if rules.strict_openmetrics:
+            pages = {id(answer): offence for answer in answers if (offence := _offence(answer)) is not None}
         for format in _DIALECTS:
-            at_once = [answer for answer in answers if not answer.failure and answer.format == format]
+            at_once = [
+                answer
+                for answer in answers
+                if not answer.failure and answer.format == format and id(answer) not in pages
+            ]
             read = self._read_lines(at_once, rules.limits)
             pages.update((id(answer), page) for answer, page in zip(at_once, read, strict=True))
         reads = []
@@ -115,6 +124,17 @@ class Pages:
                 reader.abandon()
                 answer.source.forget_page()
         return pages
+
+
+def _offence(answer: Answered) -> BadPage | None:
+    """Return how a page of OpenMetrics breaks its specification: a look at each line, beside the reading itself."""
+    if answer.failure or answer.format != "openmetrics":
+        return None
+    try:
+        openmetrics.parse_page(answer.body, strict=True)
+    except BadPage as offence:
+        return offence
+    return None
 
 
 def take(memory: PageMemory, tables: Tables, reads: list[Read]) -> tuple[list[Read], Iterator[Portion]]:

@@ -33,7 +33,7 @@ __all__ = ["NO_TIME", "Page", "PageReader", "Skeleton"]
 Slots = npt.NDArray[np.int32]
 
 _COMMENT = -1  # the slot of a line that carries no sample
-_RUN = 32  # lines compared after one that matched; doubled while they match, so that a disturbance costs little
+_RUN = 32  # lines compared at once behind a disturbance; doubled while they match, so that the next one costs little
 _EXCERPT = 80  # bytes of a bad line that an error shows
 _PAD = b"\n" * MARGIN  # before each piece: no field ends too near to the start of its buffer
 
@@ -118,12 +118,20 @@ class Skeleton:
         """Take the order of a complete page that was not the expected one; forget the lines that are not on it."""
         seen = np.zeros(len(self._keys), np.bool_)
         seen[order] = True
-        self._order = order
+        self._expect(order)
         self._forget(np.flatnonzero(~seen).tolist())
         self._place[:] = -1
         self._place[order] = np.arange(len(order))
-        self._expected = list(map(self._keys.__getitem__, order.tolist()))
         self.comments = [self._keys[entry][:-1] for entry in order[self._slots[order] == _COMMENT].tolist()]
+
+    def _expect(self, order: Index) -> None:
+        """Expect the lines of this order; the constant parts of those that stand where they stood are not touched."""
+        if len(order) == len(self._order):
+            for line in np.flatnonzero(order != self._order).tolist():
+                self._expected[line] = self._keys[order[line]]
+        else:
+            self._expected = list(map(self._keys.__getitem__, order.tolist()))
+        self._order = order
 
     def _forget(self, entries: Iterable[int]) -> None:
         for entry in entries:
@@ -258,44 +266,52 @@ class PageReader:
 
     def _match(self, piece: bytes, starts: Index, ends: Index) -> Index:
         """Return each line's entry, -1 for a bad line that is to be skipped."""
-        skeleton = self._skeleton
-        lines = len(starts)
-        entries = np.empty(lines, np.intp)
         begins = starts.tolist()
-        line, run = 0, _RUN
-        while line < lines:
-            at = self._at
-            if at >= len(skeleton._expected):  # behind the end of what is known: the first page, or one that grew
-                entries[line] = self._look_up(piece[begins[line] : int(ends[line])], line)
-                line += 1
-                continue
-            expected = skeleton._expected[at : at + min(run, lines - line)]
-            hits = list(map(piece.startswith, expected, begins[line : line + len(expected)]))
-            matched = len(hits) if all(hits) else hits.index(False)
-            if matched:
-                entries[line : line + matched] = skeleton._order[at : at + matched]
-                self._at += matched
-                line += matched
-                run = max(_RUN, 2 * matched)
-            if matched < len(hits):
-                entries[line] = self._look_up(piece[begins[line] : int(ends[line])], line)
-                line += 1
-                run = 1  # new lines mostly stand together
+        entries = np.empty(len(begins), np.intp)
+        line = first = shift = 0
+        hits = b""  # which lines from ``first`` on are those that stood ``shift`` lines further down
+        run = len(begins) if self._steady else _RUN
+        while line < len(begins):
+            if self._at - line != shift or line >= first + len(hits):
+                if line:
+                    run = 2 * run if self._at - line == shift else _RUN
+                first, shift = line, self._at - line
+                hits = self._compare(piece, begins[line : line + run])
+            missed = hits.find(0, line - first)
+            stop = first + (len(hits) if missed < 0 else missed)
+            entries[line:stop] = self._skeleton._order[line + shift : stop + shift]
+            self._at, line = stop + shift, stop
+            if missed >= 0 or not hits:
+                line = self._look_up_from(line, piece, begins, ends, entries)
         return entries
 
-    def _look_up(self, line: bytes, row: int) -> int:
-        """Find or learn the entry of a line that is not the expected one, and expect what stood behind it."""
+    def _compare(self, piece: bytes, begins: list[int]) -> bytes:
+        """Return 1 for each line that is the expected one, else 0; none where nothing is expected any more."""
+        expected = self._skeleton._expected
+        if self._at:
+            expected = expected[self._at : self._at + len(begins)]
+        return bytes(map(piece.startswith, expected, begins))
+
+    def _look_up_from(self, line: int, piece: bytes, begins: list[int], ends: Index, entries: Index) -> int:
+        """Find or learn lines that are not the expected ones, up to one that stood on the last page; expect what came then.
+
+        Returns the line to go on with: new ones mostly stand together.
+        """
         self._steady = False
+        while line < len(begins):
+            entries[line] = entry = self._look_up(piece[begins[line] : int(ends[line])], line)
+            line += 1
+            place = int(self._skeleton._place[entry]) if entry >= 0 else -1
+            if place >= 0:
+                self._at = place + 1
+                break
+        return line
+
+    def _look_up(self, line: bytes, row: int) -> int:
+        """Return the entry of a line that is not the expected one; -1 for a bad one that is to be skipped."""
         guess = self._skeleton.dialect.constant(line)
         entry = self._skeleton._entry_of.get(guess)
-        if entry is None:
-            entry = self._learn(line, guess, row)
-            if entry < 0:
-                return entry
-        place = int(self._skeleton._place[entry])
-        if place >= 0:
-            self._at = place + 1
-        return entry
+        return self._learn(line, guess, row) if entry is None else entry
 
     def _learn(self, line: bytes, guess: bytes, row: int) -> int:
         """Return the entry of a line that only the careful parser can tell; -1 for a bad one that is to be skipped."""

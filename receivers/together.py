@@ -65,12 +65,9 @@ class JointReader(PageReader):
 
     def match(self, body: bytes, starts: Index, ends: Index) -> Index:
         """Return each line's entry, -1 for a bad line that is to be skipped."""
-        skeleton = self._skeleton
-        expected = skeleton._expected
-        if len(starts) == len(expected) and all(map(body.startswith, expected, starts.tolist())):
-            self._at = len(expected)
-            return skeleton._order
-        return self._match(body, starts, ends)
+        entries = self._match(body, starts, ends)
+        order = self._skeleton._order
+        return order if self._steady and self._at == len(order) else entries
 
     def samples_of(self, entries: Index) -> tuple[Index, Slots, Index]:
         """Return which lines carry samples, their slots, and the lengths of their constant parts."""

@@ -35,7 +35,7 @@ class House:
 
 @pytest.mark.parametrize(
     ("targets", "seconds", "sizes"),
-    [(1, 10, [1]), (30, 10, [1] * 30), (200, 1, [20] * 10), (1000, 10, [10] * 100), (3, 0.05, [3])],
+    [(1, 10, [1]), (30, 10, [1] * 30), (200, 1, [50] * 4), (1000, 10, [25] * 40), (3, 0.05, [3])],
 )
 def test_as_many_groups_as_can_be_afforded(targets: int, seconds: float, sizes: list[int]) -> None:
     house = House(seconds)
