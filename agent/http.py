@@ -21,10 +21,9 @@ from __future__ import annotations
 import importlib.metadata
 import logging
 import math
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 import httpcore
@@ -33,14 +32,11 @@ import trio
 
 from agent.credentials import authorization
 from agent.http_fault import Fault, FaultKind, explain, safe_url
-from agent.http_pool import Body, Pool
+from agent.http_pool import Body, Forwards, Pool
 from agent.inflate import CHUNK, Inflater
 from agent.kubernetes.address import is_address, split_address, wire_url, with_query
 from agent.settings import BasicAuth, Secret, Tls, show_duration
 from agent.tls import client_context, files_stamp
-
-if TYPE_CHECKING:
-    from agent.kubernetes.forward import Forwarder
 
 __all__ = ["CHUNK", "Answer", "Client", "Fault", "FaultKind", "Response", "deadline", "safe_url"]
 
@@ -179,9 +175,8 @@ class Client:
         self._via = f" through the proxy {safe_url(proxy)}" if proxy else ""
         self._timeout = httpx.Timeout(None, connect=connect_timeout)
         self._limits = httpx.Limits(keepalive_expiry=keepalive_expiry)
-        self._pools: dict[Hashable, Pool] = {}  # by whether TLS is spoken, or by where a port-forward leads
-        self._cluster = kubeconfig, context
-        self._forwarder: Forwarder | None = None
+        self._pools: dict[bool, Pool] = {}  # by whether TLS is spoken
+        self._forwards = Forwards(kubeconfig, context, self._timeout, self._limits)
 
     @asynccontextmanager
     async def get(
@@ -236,14 +231,19 @@ class Client:
         """Return the header fields of a request, credentials among them. Raises Fault "credentials"."""
         return self._all_headers(more)
 
+    def forget(self, url: str) -> None:
+        """Let go of the connections that lead where a ``kubernetes://`` URL leads, which will not be asked again soon.
+
+        They are closed when the next one is opened, or with the client.
+        """
+        self._forwards.forget(url)
+
     async def aclose(self) -> None:
         """Close every connection."""
         pools, self._pools = self._pools, {}
         for pool in pools.values():
             await pool.retire()
-        forwarder, self._forwarder = self._forwarder, None
-        if forwarder is not None:
-            await forwarder.aclose()
+        await self._forwards.aclose()
 
     @asynccontextmanager
     async def _exchange(
@@ -262,7 +262,7 @@ class Client:
     async def _once(
         self, method: str, url: str, body: bytes | None, headers: Mapping[str, str] | None
     ) -> AsyncIterator[Response]:
-        pool = self._forwarded(url) if is_address(url) else await self._pool(url)
+        pool = await self._forwards.pool(url) if is_address(url) else await self._pool(url)
         with _faults(url):
             request = pool.http.build_request(
                 method, wire_url(url), content=body, headers=self._all_headers(headers), extensions=pool.extensions
@@ -301,21 +301,6 @@ class Client:
         if "authorization" not in headers and self._authorization:
             headers["authorization"] = self._authorization()
         return [(name.encode(), value.encode()) for name, value in headers.items()]
-
-    def _forwarded(self, url: str) -> Pool:
-        """The connections to use into a cluster: each is a port-forward of its own."""
-        from agent.kubernetes.forward import Forwarder
-
-        try:
-            destination, _ = split_address(url)
-        except ValueError as error:
-            raise Fault("protocol", f"cannot reach {safe_url(url)}: {error}") from None
-        pool = self._pools.get(destination)
-        if pool is None:
-            self._forwarder = self._forwarder or Forwarder(*self._cluster)
-            backend = self._forwarder.backend(destination)
-            pool = self._pools[destination] = Pool.through(backend, self._timeout, self._limits)
-        return pool
 
     async def _pool(self, url: str) -> Pool:
         """The connections to use: new ones where a certificate file has changed since."""

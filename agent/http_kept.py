@@ -3,7 +3,8 @@
 Strategy. The full client (``http``) costs a millisecond a request, most of it in layers that a poll has no use for. Here
 a request is one write and its answer mostly one read, on a trio stream. All that makes an exchange safe stays the same,
 and the same code where there is any: headers and credentials, TLS contexts, bounded inflating, the words for faults, and
-that a kept connection which proves closed is nobody's failure. Redirects are rare, and are left to the full client.
+that a kept connection which proves closed is nobody's failure. Redirects are rare, and ``kubernetes://`` URLs cost a
+port-forward: both are left to the full client.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from agent.http import CONNECT_TIMEOUT, Answer, Client
 from agent.http_answer import AnswerReader
 from agent.http_fault import Fault, explain, safe_url
 from agent.inflate import Inflater
+from agent.kubernetes.address import is_address
 from agent.tls import client_context, files_stamp
 
 _READ = 256 << 10  # bytes of one read
@@ -43,6 +45,11 @@ class KeptGet:
     def __init__(self, client: Client, url: str):
         self._client = client
         self._url = url
+        self._stream: Stream | None = None
+        self._stamp: tuple[object, ...] = ()
+        self._forwarded = is_address(url)
+        if self._forwarded:
+            return
         try:
             parts = httpx.URL(url)
             self._head = b"GET %s HTTP/1.1\r\nhost: %s\r\n" % (parts.raw_path, parts.netloc)
@@ -50,14 +57,14 @@ class KeptGet:
             raise explain(error, url) from None
         self._secure = parts.scheme == "https"
         self._address = parts.raw_host.decode().strip("[]"), parts.port or (443 if self._secure else 80)
-        self._stream: Stream | None = None
-        self._stamp: tuple[object, ...] = ()
 
     async def get(self, headers: Mapping[str, str] | None = None, max_body: int = 64 << 20) -> Answer:
         """Return the whole answer, its body inflated. Raises Fault: "too_large" beyond ``max_body``, and so on.
 
         An answer that is not 200 counts though its body fails.
         """
+        if self._forwarded:
+            return await self._by_client(headers, max_body)
         request = self._request(headers)
         while True:
             kept = await self._connect()
@@ -75,6 +82,8 @@ class KeptGet:
 
     def close(self) -> None:
         """Let go of the connection."""
+        if self._forwarded:
+            self._client.forget(self._url)
         stream, self._stream = self._stream, None
         if stream is not None:
             transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
@@ -102,7 +111,7 @@ class KeptGet:
                 piece = answer.feed(bytes(data)) if data else b""
                 if answer.status in _REDIRECTS and "location" in answer.headers:
                     self.close()
-                    return await self._redirected(headers, max_body)
+                    return await self._by_client(headers, max_body)
                 if inflater is None and answer.status:
                     inflater = Inflater(answer.headers.get("content-encoding", ""), max_body, safe_url(self._url))
                 if piece and inflater is not None:
@@ -119,7 +128,7 @@ class KeptGet:
             return Answer(answer.status, answer.headers, b"".join(body), fault)
         return Answer(answer.status, answer.headers, b"".join(body))
 
-    async def _redirected(self, headers: Mapping[str, str] | None, max_body: int) -> Answer:
+    async def _by_client(self, headers: Mapping[str, str] | None, max_body: int) -> Answer:
         async with self._client.get(self._url, (), headers) as response:
             return Answer(response.status, response.headers, await response.read(max_body))
 

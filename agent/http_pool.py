@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import httpcore
 import httpx
+
+from agent.http_fault import Fault, safe_url
+from agent.kubernetes.address import Destination, split_address
+
+if TYPE_CHECKING:  # it needs this module, and libraries that few have need of
+    from agent.kubernetes.forward import Forwarder
 
 
 class Pool:
@@ -50,6 +57,53 @@ class Pool:
         self._retired = True
         if not self._users:
             await self.http.aclose()
+
+
+class Forwards:
+    """The connections into the cluster of ``kubeconfig`` and ``context``: each is a port-forward of its own."""
+
+    def __init__(self, kubeconfig: str | None, context: str | None, timeout: httpx.Timeout, limits: httpx.Limits):
+        self._cluster = kubeconfig, context
+        self._timeout = timeout
+        self._limits = limits
+        self._forwarder: Forwarder | None = None
+        self._pools: dict[Destination, Pool] = {}
+        self._forgotten: list[Pool] = []  # to be closed
+
+    async def pool(self, url: str) -> Pool:
+        """Return those to where a ``kubernetes://`` URL leads. Raises Fault for what is none."""
+        from agent.kubernetes.forward import Forwarder
+
+        try:
+            destination, _ = split_address(url)
+        except ValueError as error:
+            raise Fault("protocol", f"cannot reach {safe_url(url)}: {error}") from None
+        pool = self._pools.get(destination)
+        if pool is None:
+            self._forwarder = self._forwarder or Forwarder(*self._cluster)
+            backend = self._forwarder.backend(destination)
+            pool = self._pools[destination] = Pool.through(backend, self._timeout, self._limits)
+            await self._close_forgotten()
+        return pool
+
+    def forget(self, url: str) -> None:
+        """Let go of those to where a URL leads; they are closed when others are opened, or with all of them."""
+        pool = self._pools.pop(split_address(url)[0], None)
+        if pool is not None:
+            self._forgotten.append(pool)
+
+    async def aclose(self) -> None:
+        """Close all of them."""
+        self._forgotten += self._pools.values()
+        self._pools = {}
+        await self._close_forgotten()
+        forwarder, self._forwarder = self._forwarder, None
+        if forwarder is not None:
+            await forwarder.aclose()
+
+    async def _close_forgotten(self) -> None:
+        while self._forgotten:
+            await self._forgotten.pop().retire()
 
 
 class Body(httpx.AsyncByteStream):

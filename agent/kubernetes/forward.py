@@ -51,13 +51,16 @@ class Forwarder:
         raise fault or _none(destination, "there is none")
 
     def praise(self, destination: Destination, pod: str) -> None:
-        """The pod answered: take it again."""
+        """The pod answered: take it again. Where one pod is meant there is nothing to choose."""
+        if destination.kind == "pod":
+            return
         self._served[destination] = pod
         self._failed.pop(destination, None)
 
     def blame(self, destination: Destination, pod: str) -> None:
         """The pod failed: take another, if there is one."""
-        self._failed.setdefault(destination, set()).add(pod)
+        if destination.kind != "pod":
+            self._failed.setdefault(destination, set()).add(pod)
 
     async def aclose(self) -> None:
         """Close the connections to the API server; those into pods are the HTTP client's."""

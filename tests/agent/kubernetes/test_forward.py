@@ -9,6 +9,8 @@ import trio
 
 from agent.http import Client, deadline
 from agent.http_fault import Fault
+from agent.http_kept import KeptGet
+from agent.http_pool import Pool
 from agent.httpserver import Request, Response, serve_http
 from agent.kubernetes.address import split_address
 from agent.kubernetes.forward import Forwarder
@@ -88,6 +90,37 @@ async def test_connections_are_kept(fixture):
     await fixture.add("a")
     assert [await fixture.get() for _ in range(3)] == ["a /x localhost"] * 3
     assert fixture.asked == ["services/web", "pods", "pods/a/portforward"]
+
+
+async def test_polls_again_and_again_until_it_is_let_go(fixture):
+    await fixture.add("a")
+    await fixture.add("b")
+    kept = [KeptGet(fixture.client, f"kubernetes://shop/pod/{name}:8080/metrics") for name in "ab"]
+    for _ in range(2):
+        assert [(await one.get()).body for one in kept] == [b"a /metrics localhost:8080", b"b /metrics localhost:8080"]
+    assert fixture.asked == ["pods/a", "pods/a/portforward", "pods/b", "pods/b/portforward"]
+    kept[0].close()
+    assert (await kept[1].get()).status == 200
+    assert fixture.asked == []
+    assert (await kept[0].get()).status == 200
+    assert fixture.asked == ["pods/a", "pods/a/portforward"]
+
+
+async def test_what_was_let_go_is_closed(fixture, monkeypatch):
+    closed = []
+    retire = Pool.retire
+    monkeypatch.setattr(Pool, "retire", lambda pool: closed.append(pool) or retire(pool))
+    await fixture.add("a")
+    await fixture.add("b")
+    await fixture.get("kubernetes://shop/pod/a:8080")
+    fixture.client.forget("kubernetes://shop/pod/a:8080/metrics")
+    fixture.client.forget("kubernetes://shop/pod/b:8080/metrics")
+    assert closed == []
+    await fixture.get("kubernetes://shop/pod/b:8080")
+    assert len(closed) == 1
+    left = list(fixture.client._forwards._pools.values())
+    await fixture.client.aclose()
+    assert set(left) < set(closed)
 
 
 async def test_query_redirect_and_post(fixture):
