@@ -5,8 +5,9 @@ if __name__ == "__main__":  # first: the command imports no more than it needs
 
     raise SystemExit(main())
 
-from agent.batch import STALE_BITS, STALE_NAN, Batch, Bools, Floats, Ints, Row, stale_mask
+from agent.batch import STALE_BITS, STALE_NAN, Arrival, Batch, Bools, Floats, Ints, Row, stale_mask
 from agent.credentials import read_secret
+from agent.files import allow_files
 from agent.folded import FoldedLog
 from agent.heap import settle
 from agent.http import USER_AGENT, Answer, Client, Fault, Response, deadline, safe_url
@@ -96,6 +97,7 @@ from agent.settings import (
     Settings,
     Size,
     Tls,
+    Token,
     option,
     parse_address,
 )
@@ -117,6 +119,7 @@ __all__ = [
     "Api",
     "ApiFault",
     "ApiResource",
+    "Arrival",
     "AttributeValue",
     "BasicAuth",
     "Batch",
@@ -184,9 +187,11 @@ __all__ = [
     "Size",
     "Target",
     "Tls",
+    "Token",
     "TooLarge",
     "ValueProcessor",
     "Watch",
+    "allow_files",
     "certificate_cure",
     "check_kubeconfig",
     "client_context",

@@ -17,7 +17,8 @@ class ReceiverCounts:
 
     Not of the ledger, but read by the self-telemetry: the time that all polls took, and when one last went well
     (``last_success``, in Unix seconds; 0: never); of a source that keeps a history, up to when it has been read
-    (``read_until``, likewise), and how many of the samples filled a hole.
+    (``read_until``, likewise), and how many of the samples filled a hole; of a source of several targets, how many there
+    are (``targets``, else None).
     """
 
     polls: int = 0
@@ -30,6 +31,7 @@ class ReceiverCounts:
     last_success: float = 0.0
     read_until: float = 0.0
     backfilled: int = 0
+    targets: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The receiver's entry of the ledger."""

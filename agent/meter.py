@@ -114,12 +114,13 @@ class _Group(Iterable[Instrument]):
     def counter(self, name: str, unit: str, help: str, read: Callable[[Any], float]) -> None:
         self._add(name, unit, help, read, counter=True)
 
-    def gauge(self, name: str, unit: str, help: str, read: Callable[[Any], float]) -> None:
+    def gauge(self, name: str, unit: str, help: str, read: Callable[[Any], float | None]) -> None:
+        """Nothing is said of a component that has none (None)."""
         self._add(name, unit, help, read, counter=False)
 
-    def _add(self, name: str, unit: str, help: str, read: Callable[[Any], float], *, counter: bool) -> None:
+    def _add(self, name: str, unit: str, help: str, read: Callable[[Any], float | None], *, counter: bool) -> None:
         def readings() -> list[Reading]:
-            return [(read(one), values) for values, one in self.components()]
+            return [(value, values) for values, one in self.components() if (value := read(one)) is not None]
 
         self.made.append(Instrument(f"ebbtide.{self.prefix}.{name}", unit, help, self.labels, readings, counter))
 
@@ -155,6 +156,7 @@ def _receiver_instruments(ledger: Ledger) -> Iterable[Instrument]:
     group.moment(
         "read_until", "Up to when a source that keeps a history has been read, in Unix time.", lambda c: c.read_until
     )
+    group.gauge("targets", "{target}", "Targets that are polled.", lambda c: c.targets)
     group.counter("backfilled_samples", "{sample}", "Samples that filled a hole.", lambda c: c.backfilled)
     group.counter("samples", "{sample}", "Samples that were scraped.", lambda c: c.samples)
     group.counter("out_samples", "{sample}", "Samples that were handed to pipelines.", lambda c: c.out)

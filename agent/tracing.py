@@ -41,7 +41,15 @@ class NoSpan:
     ) -> None:
         return None
 
+    @property
+    def recorded(self) -> bool:
+        """Whether anybody will see it."""
+        return False
+
     def set(self, **attributes: Attribute) -> None:
+        """Do nothing."""
+
+    def fail(self, kind: str, words: str) -> None:
         """Do nothing."""
 
 
@@ -79,9 +87,18 @@ class Span(NoSpan):
             self.error = (type(error).__qualname__, str(error))
         self.recorder.ended(self)
 
+    @property
+    def recorded(self) -> bool:
+        """Whether anybody will see it."""
+        return True
+
     def set(self, **attributes: Attribute) -> None:
         """Add attributes."""
         self.attributes.update(attributes)
+
+    def fail(self, kind: str, words: str) -> None:
+        """Mark it as failed where no exception passes; ``kind`` becomes ``error.type``."""
+        self.error = kind, words
 
     def named_attributes(self) -> dict[str, Attribute]:
         """Return the attributes under the names by which they are sent."""

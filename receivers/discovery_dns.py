@@ -67,9 +67,15 @@ class DnsDiscovery:
         """Tell of all targets after each round of look-ups."""
         due = trio.current_time()
         while True:
-            for name, why in (await self._round()).items():
-                self._log(logging.WARNING, f"dns {name}", "receivers.%s: cannot look up %s: %s; its targets stay as they were",
-                          self._name, name, why)  # fmt: skip
+            failed = await self._round()
+            for name in self._settings.names:
+                if name in failed:
+                    self._log(logging.WARNING, f"dns {name}", "receivers.%s: cannot look up %s: %s; its targets stay as they were",
+                              self._name, name, failed[name])  # fmt: skip
+                else:
+                    self._log.recovered(
+                        f"dns {name}", "receivers.%s: %s can be looked up again after %d failures", self._name, name
+                    )
             if self._known:
                 update(dict(self._known))
             due = max(due + self._settings.refresh, trio.current_time())

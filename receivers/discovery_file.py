@@ -1,7 +1,7 @@
 """Targets from files, as Prometheus' ``file_sd_configs`` has them: JSON or YAML, read again when they change.
 
 Strategy. What a file says is remembered by its state on disk (time, size, inode); a look around costs a stat per file. A file
-that cannot be read keeps what it said before; one that is gone takes its targets along.
+that cannot be read keeps what it said before, and is tried again; one that is gone takes its targets along.
 
 Source: prometheus/prometheus, discovery/file/file.go.
 """
@@ -75,9 +75,17 @@ class FileDiscovery:
         due = -math.inf
         while True:
             if trio.current_time() >= due or self._changed():
-                for file, why in self._read().items():
+                failed = self._read()
+                for file, why in failed.items():
                     self._log(logging.WARNING, f"file {file}", "receivers.%s: cannot read the targets in %s: %s; what it said before holds",
                               self._name, file, why)  # fmt: skip
+                for file in self._known.keys() - failed.keys():
+                    self._log.recovered(
+                        f"file {file}",
+                        "receivers.%s: the targets in %s are read again after %d failures",
+                        self._name,
+                        file,
+                    )
                 due = trio.current_time() + self._settings.refresh
                 update(self._groups())
             await trio.sleep(min(LOOK_SECONDS, self._settings.refresh))
@@ -110,7 +118,7 @@ class FileDiscovery:
                 try:
                     groups = _groups_of(file)
                 except _Bad as error:
-                    failed[file] = str(error)
+                    failed[file], stamp = str(error), None  # to be tried again, changed or not: it may become readable
             self._known[file] = stamp, groups
         for file in self._known.keys() - set(files):
             del self._known[file]

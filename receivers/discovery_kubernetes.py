@@ -32,12 +32,16 @@ from ebbtide import (
     option,
 )
 from receivers.discovery import Groups, TargetGroup
+from receivers.kubernetes_forward import Forwarding
 from receivers.kubernetes_metadata import Attachments, AttachSettings
 from receivers.kubernetes_pods import pod_group
 from receivers.label_selector import LabelSelector
 from receivers.linkerd_relabelling import linkerd_rules
+from receivers.target_set import FORWARDED
 
 TOGETHER_SECONDS = 0.25  # for which changes are collected before they are told
+Finish = Callable[[TargetGroup], TargetGroup | None]
+
 _NAMESPACE = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")  # RFC 1123, as Kubernetes asks for it
 
 
@@ -63,6 +67,9 @@ class KubernetesDiscoverySettings(ClusterSettings):
     )
     control_plane: str = option("linkerd", "Namespace of the control plane whose proxies are meant.")
     container: str = option("linkerd-proxy", "Name of the proxies' container.")
+    forward: bool = option(
+        False, "Reach the pods by port-forwards, each a connection to the API server: from outside the cluster."
+    )
 
     @field_validator("namespaces")
     @classmethod
@@ -96,16 +103,18 @@ class KubernetesDiscovery:
         api: Api | None = None,
         chance: random.Random | None = None,
     ):
-        need_kubernetes(settings.kubeconfig, settings.context, option="discovery")
+        forwarded = f"{FORWARDED}://" if settings.forward else ""
+        need_kubernetes(settings.kubeconfig, settings.context, forwarded, "discovery")
         self.settings = settings
         self._log = log
         self._name = name
         self._api = api or Api(settings.kubeconfig, settings.context)
         namespaces = settings.namespaces or [""]
         self._rules = linkerd_rules(settings.control_plane, settings.container) if settings.rules == "linkerd" else None
+        self._forwarding = Forwarding(settings.kubeconfig, settings.context) if settings.forward else None
         self._attachments = Attachments(settings.attach_metadata, settings.node_selector, namespaces, self._api)
         # Rules are applied as soon as all is known that they may ask for: to the pod alone, if nothing is attached.
-        early = self._rules if not self._attaches else None
+        early = None if self._attaches else self._finished
         self._pods = [
             Watch(
                 self._api, ApiResource("pods", namespace, verbs=("list", "watch")), partial(_kept, early),
@@ -116,6 +125,7 @@ class KubernetesDiscovery:
         self._watches: list[Watch[Any]] = [*self._attachments.watches, *self._pods]
         self._made: dict[str, _Made] = {}
         self._changed = trio.Event()
+        self._told = False
 
     @property
     def _attaches(self) -> bool:
@@ -133,6 +143,7 @@ class KubernetesDiscovery:
                     await self._changed.wait()
                     await trio.sleep(TOGETHER_SECONDS)
                     self._changed = trio.Event()
+                    self._told = True
                     update(self._groups())
         finally:
             await self._close()
@@ -162,7 +173,12 @@ class KubernetesDiscovery:
         if before is not None and before.pod is pod and before.added == added:
             return before
         group = None if added is None else TargetGroup(pod.source, {**pod.labels, **added}, pod.targets)
-        return _Made(pod, added, _relabelled(self._rules, group) if group is not None else None)
+        return _Made(pod, added, self._finished(group) if group is not None else None)
+
+    def _finished(self, group: TargetGroup) -> TargetGroup | None:
+        """Return the group as it is told; None where the rules leave nothing of it."""
+        relabelled = _relabelled(self._rules, group)
+        return relabelled if relabelled is None or self._forwarding is None else self._forwarding(relabelled)
 
     def _note(self) -> None:
         self._changed.set()
@@ -180,6 +196,8 @@ class KubernetesDiscovery:
             self._name,
             watch.resource,
         )
+        if not self._told:  # it failed at first, and now has nothing to show
+            self._changed.set()
 
     async def _close(self) -> None:
         with trio.CancelScope(shield=True), trio.move_on_after(1):
@@ -194,10 +212,10 @@ class _Made(NamedTuple):
     group: TargetGroup | None
 
 
-def _kept(rules: Relabelling | None, pod: Mapping[str, Any]) -> TargetGroup | None:
-    """Return the group of a pod after the rules; None where nothing of it is left."""
+def _kept(finish: Finish | None, pod: Mapping[str, Any]) -> TargetGroup | None:
+    """Return the group of a pod, finished if all is known already; None where nothing of it is left."""
     group = pod_group(pod)
-    return None if group is None else _relabelled(rules, group)
+    return group if group is None or finish is None else finish(group)
 
 
 def _relabelled(rules: Relabelling | None, group: TargetGroup) -> TargetGroup | None:

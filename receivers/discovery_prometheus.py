@@ -10,7 +10,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import trio
 from pydantic import Field
@@ -27,7 +27,7 @@ from ebbtide import (
     option,
 )
 from receivers.discovery import Groups, TargetGroup
-from receivers.target_set import ADDRESS, PARAMETER, PATH, SCHEME
+from receivers.target_set import ADDRESS, PATH, SCHEME, parameters_of
 
 MOST_BYTES = 256 << 20
 """Largest answer that is read, inflated: about 100,000 targets."""
@@ -53,6 +53,7 @@ class PrometheusDiscovery:
         self._timeout = timeout
         self._log = log
         self._name = name
+        self._key = f"prometheus {settings.url}"  # of its failures
 
     async def run(self, update: Callable[[Groups], None]) -> None:
         """Tell of the targets at each answer; one that fails changes nothing."""
@@ -68,11 +69,9 @@ class PrometheusDiscovery:
     async def _told(self, update: Callable[[Groups], None]) -> None:
         try:
             update(await self._ask())
-            self._log.recovered("discovery", "receivers.%s: targets are told again after %d failures", self._name)
+            self._log.recovered(self._key, "receivers.%s: targets are told again after %d failures", self._name)
         except ReceiveError as error:
-            self._log(
-                logging.WARNING, "discovery", "receivers.%s: %s; the targets stay as they were", self._name, error
-            )
+            self._log(logging.WARNING, self._key, "receivers.%s: %s; the targets stay as they were", self._name, error)
 
     async def once(self) -> Groups:
         """Ask once. Raises ReceiveError."""
@@ -114,14 +113,13 @@ def _target(one: Mapping[str, Any]) -> Mapping[str, str]:
     """A target as raw labels: the server's final ones, where it is reached, and what was discovered of it."""
     parts = urlsplit(one["scrapeUrl"])
     meta = {name: value for name, value in one["discoveredLabels"].items() if name.startswith("__meta_")}
-    parameters = {PARAMETER + name: value for name, value in parse_qsl(parts.query, keep_blank_values=True)}
     found = {
         **meta,
         **one["labels"],
         ADDRESS: parts.netloc,
         SCHEME: parts.scheme,
         PATH: parts.path or "/",
-        **parameters,
+        **parameters_of(parts.query),
     }
     if not all(isinstance(value, str) for value in found.values()):
         raise ValueError("a label that is no text")

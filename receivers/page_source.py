@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -30,6 +31,7 @@ _COUNTERS, _COMPOUND = frozenset(("counter",)), frozenset(("histogram", "summary
 _CREATED = "_created"
 _TARGET_INFO = "target_info"
 _INFO = (_TARGET_INFO, "otel_scope_info")
+_BOUNDS = 10_000  # bounds and quantiles whose plain form is remembered
 _STALE_FAMILIES = 1000  # families that may be remembered beyond those of the last page
 _EMPTY_LABEL = re.compile(rb'(?:([a-zA-Z_][a-zA-Z0-9_]*+)|"([^"\\]*+)")[ \t]*+=[ \t]*+""')
 
@@ -48,11 +50,12 @@ class PageSource:
         self.slots: Slots = np.empty(0, np.int32)  # of all that stood on the last good page
         self.reports: Slots = np.empty(0, np.int32)  # of the five series of a poll
         self.created: dict[int, int] = {}  # slot of x_created -> the slot whose stream it dates
+        self._undated: set[int] = set()  # slots of x_created of a known family x, where no x of its labels is there yet
         self.doubted = False  # whether all types are to be decided again
         self._store = store
         self._number = store.sources
         store.sources += 1
-        self._slot_of: dict[Key, int] = {}
+        self._slot_of: dict[Key, int] = {}  # by ``_plain`` keys
         self._born: list[int] = []  # slots that have no identity yet
         self._bases: dict[tuple[str, ...], Labels] = {}  # of the page being read
         self._wholes: dict[Whole, int] = {}  # a histogram or summary -> the slot that speaks for it
@@ -77,12 +80,13 @@ class PageSource:
     def learn(self, sample: Sample, empty: Iterable[str] = ()) -> int:
         """Return the slot of a line's series. Raises TooMuch where it exceeds a limit."""
         key = self._key(sample, empty)
-        slot = self._slot_of.get(key)
+        limits = self._store.rules.limits
+        if limits.apply:
+            limits.check(sample._replace(labels=join_own(key[1].flat, key[2])))
+        plain = _plain(key)
+        slot = self._slot_of.get(plain)
         if slot is None:
-            limits = self._store.rules.limits
-            if limits.apply:
-                limits.check(sample._replace(labels=join_own(key[1].flat, key[2])))
-            slot = self._slot_of[key] = self._store.allocate(key)
+            slot = self._slot_of[plain] = self._store.allocate(key)
             self._born.append(slot)
             if sample.name == _TARGET_INFO:
                 self._info = sample.labels
@@ -107,7 +111,7 @@ class PageSource:
         self._unname(slots.tolist())
         self._store.release(slots.tolist())
         self._born, self._bases, self._wholes, self._families, self._info = [], {}, {}, {}, None
-        self.slots, self.created, self.doubted = slots[:0], {}, False
+        self.slots, self.created, self._undated, self.doubted = slots[:0], {}, set(), False
 
     def lose_page(self) -> None:
         """Reading a page has failed by a bug: forget what it has taught, and expect no line of the one before."""
@@ -119,6 +123,9 @@ class PageSource:
         """Other rules are in force from now on, under which series have the same identity."""
         self.skeleton.skip_bad_lines = rules.skip_bad_lines
         self.doubted = True
+        if rules.limits.apply:  # they are looked at when a line is learned
+            self.forget_lines(self.skeleton.dialect)
+            self._messages = None
 
     def expect(self, dialect: Dialect) -> JointSkeleton:
         """Return the lines that are expected of a page of this dialect: none, where the last one was of another."""
@@ -131,7 +138,7 @@ class PageSource:
         """Return the series that are expected of a page of protobuf: none, where the last one was of another format."""
         if self._messages is None:
             self.forget_lines()
-            self._messages = MessageMemory(self.learn)
+            self._messages = MessageMemory(self._learn_message)
         return self._messages
 
     def forget_lines(self, dialect: Dialect = TEXT) -> None:
@@ -146,6 +153,9 @@ class PageSource:
         if not self._store.rules.honor_labels or b'""' not in line:
             return self.learn(sample)
         return self.learn(sample, [(bare or quoted).decode() for bare, quoted in _EMPTY_LABEL.findall(line)])
+
+    def _learn_message(self, sample: Sample, empty: tuple[str, ...]) -> int:
+        return self.learn(sample, empty if self._store.rules.honor_labels else ())
 
     def _key(self, sample: Sample, empty: Iterable[str]) -> Key:
         name, flat = sample.name, sample.labels
@@ -212,7 +222,10 @@ class PageSource:
         series = self._store.series[slot]
         if series is None:
             return False
-        return series.target is not self.target or series.family.identity != self._family(slot).identity
+        if series.target is not self.target or series.family.identity != self._family(slot).identity:
+            return True
+        only_dates = series.name.endswith(_CREATED) and self._store.types.only_dates(series.name, self._families)
+        return only_dates and self._store.columns.fate[slot] == POINTS
 
     def place(self) -> tuple[list[int], list[int]]:
         """Give the newcomers of a good page their identity.
@@ -240,7 +253,7 @@ class PageSource:
         fresh = [slot for slot in born if not store.columns.used[slot]]
         self._enter(born)
         older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(born)
-        for slot in may_be_folded:
+        for slot in (*may_be_folded, *self._undated):
             self._fold(slot)
         self.slots = np.concatenate((self.slots, np.array(fresh, np.int32)))
         fate = store.columns.fate
@@ -253,7 +266,9 @@ class PageSource:
         absent[slots] = True
         self.slots = self.slots[~absent[self.slots]]
         if self.created:
+            self._undated |= {at for at, dated in self.created.items() if dated in gone}
             self.created = {at: dated for at, dated in self.created.items() if not {at, dated} & gone}
+        self._undated -= gone
         heads = slots[self._store.columns.head[slots] == slots]  # who speaks for a whole is its own head
         for slot in heads.tolist():
             self._leave_whole(slot)
@@ -276,7 +291,7 @@ class PageSource:
 
     def _unname(self, slots: Iterable[int]) -> None:
         for slot in slots:
-            self._slot_of.pop(self._key_of(slot), None)
+            self._slot_of.pop(_plain(self._key_of(slot)), None)
 
     def _enter(self, slots: list[int]) -> None:
         """Enter what follows from identity into the columns."""
@@ -326,6 +341,10 @@ class PageSource:
             columns.fate[slot] = FOLDED
             columns.value[slot] = 0.0
             self.created[slot] = dated
+            self._undated.discard(slot)
+        elif self._store.types.only_dates(name, self._families):
+            columns.fate[slot] = FOLDED
+            self._undated.add(slot)
 
     def _dated_by(self, name: str, base: Labels) -> int | None:
         for candidate, kinds in ((name + "_total", _COUNTERS), (name, _COUNTERS), (name + "_count", _COMPOUND)):
@@ -354,3 +373,19 @@ class PageSource:
         for slot, family in zip(slots, health.FAMILIES if slots else (), strict=True):
             self._store.series[slot] = Series.parts_of(*self._key_of(slot), family, target=self.target)
         self._enter(slots)
+
+
+def _plain(key: Key) -> Key:
+    """Return the key under which a series is found again: ``le`` and ``quantile`` are numbers, 1 and 1.0 the same one.
+
+    What is text 0.0.4 to one poll may be OpenMetrics or protobuf to the next, which spell them in their own ways.
+    """
+    name, base, own = key
+    plain = _plain_own(own) if own else own
+    return key if plain == own else (name, base, plain)
+
+
+@lru_cache(_BOUNDS)
+def _plain_own(own: tuple[str, ...]) -> tuple[str, ...]:
+    number = number_of(own[1])
+    return own if number is None else (own[0], repr(number + 0.0).removesuffix(".0"))  # -0 is 0

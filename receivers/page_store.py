@@ -49,6 +49,7 @@ class PageRules:
     honor_labels: bool = False
     honor_timestamps: bool = True
     skip_bad_lines: bool = False
+    strict_openmetrics: bool = False
     track_starts: bool = True
     reports: bool = True
     limits: Limits = NO_LIMITS

@@ -3,7 +3,8 @@
 Rules. The operator's word comes first, then the TYPE line of the family that the sample is a member of
 (``exposition.family_of``); a sample without one is unknown. A family is believed only where the sample can be what it
 says: a bucket needs a numeric ``le``, a quantile a numeric ``quantile``. UNIT in UCUM, where it is in OpenTelemetry's
-table; HELP is bounded.
+table; HELP is bounded. A family whose samples are no parts of a whole has the sample's name: OpenMetrics calls it ``x``
+where the other formats say ``x_total``, and it is the same stream.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from receivers.types import MAX_HELP, ucum
 
 _COMPOUND = ("histogram", "summary", "gaugehistogram")
 _PARTS = ("_bucket", "_sum", "_count")
+_CREATED = "_created"
+# What a sample's name has instead of ``_created``, where its stream may be dated so.
+_DATED: Mapping[str, tuple[Kind, ...]] = {"_total": ("counter",), "": ("counter",), "_count": ("histogram", "summary")}
 
 Own = tuple[str, ...]  # the pair ``le`` or ``quantile`` of a sample, or nothing
 
@@ -41,9 +45,16 @@ class PageTypes:
         told = _found(name, own, page, native)
         for typed_by, found in (("operator", _found(name, own, self._operator, native)), ("page", told)):
             if found is not None and (typed_by == "operator" or found[1].kind != "unknown"):
-                about = told[1] if told else found[1]
-                return self._family(found[0], found[1].kind, about, typed_by)
+                about, kind = told[1] if told else found[1], found[1].kind
+                return self._family(found[0] if kind in _COMPOUND else name, kind, about, typed_by)
         return self._family(name, "unknown", told[1] if told else Metadata(), "none")
+
+    def only_dates(self, name: str, page: Mapping[str, Metadata]) -> bool:
+        """Tell whether ``x_created`` belongs to a family x with start times, and is nobody's metric of its own."""
+        stem = name.removesuffix(_CREATED)
+        if stem == name or _kind_of(name, self._operator, page) != "unknown":
+            return False
+        return any(_kind_of(stem + suffix, self._operator, page) in kinds for suffix, kinds in _DATED.items())
 
     def _family(self, name: str, kind: Kind, about: Metadata, typed_by: str) -> Family:
         key = name, kind, ucum(about.unit), about.help[:MAX_HELP], typed_by
@@ -51,6 +62,12 @@ class PageTypes:
         if family is None:
             family = self._families[key] = Family(*key)
         return family
+
+
+def _kind_of(name: str, *told: Mapping[str, Metadata]) -> Kind:
+    """Return what the first says who knows the family that a sample of this name belongs to."""
+    kinds = (found[1].kind for metadata in told if (found := family_of(name, metadata)) is not None)
+    return next((kind for kind in kinds if kind != "unknown"), "unknown")
 
 
 def _found(name: str, own: Own, metadata: Mapping[str, Metadata], native: bool) -> tuple[str, Metadata] | None:

@@ -36,7 +36,7 @@ PROXY_POLICY = """\
 apiVersion: policy.linkerd.io/v1alpha1
 kind: AuthorizationPolicy
 metadata:
-  namespace: NAMESPACE
+  namespace: {namespace}
   name: ebbtide-metrics
 spec:
   targetRef:
@@ -50,15 +50,16 @@ spec:
 """
 
 
-def proxy_forbidden(where: str) -> str:
-    """Return the sentence for a 403 from a proxy's own port, and the policy that cures it.
+def proxy_forbidden(where: str, namespace: str = "") -> str:
+    """Return the sentence for a 403 from a proxy's own port in this namespace, and the policy that cures it.
 
     The HTTPRoute that it names is one of those that ``linkerd viz allow-scrapes`` prints (linkerd2,
     viz/cmd/allow-scrapes.go), beside the Server, and a route that keeps the kubelet's probes alive.
     """
+    namespace = namespace or "NAMESPACE"
     return (
         f"cannot read {where}: 403, the proxy's policy does not let this agent in; mesh the agent "
-        "(linkerd.io/inject: enabled), run `linkerd viz allow-scrapes | kubectl apply -n NAMESPACE -f -` for the target's "
-        "namespace, and apply this policy there, with the name and namespace of the agent's ServiceAccount:\n"
-        + PROXY_POLICY
+        f"(linkerd.io/inject: enabled), run `linkerd viz allow-scrapes | kubectl apply -n {namespace} -f -` for the "
+        "target's namespace, and apply this policy there, with the name and namespace of the agent's ServiceAccount:\n"
+        + PROXY_POLICY.format(namespace=namespace)
     )

@@ -32,6 +32,7 @@ from receivers.protobuf_page import (
     Labels,
     Shape,
     Values,
+    empty_labels_of,
     family_of,
     identities,
     labels_of,
@@ -52,7 +53,10 @@ _HEADS: Mapping[Kind, bytes] = {  # of a metric's value that is one double, up t
 _ONE_DOUBLE = 11  # bytes of such a value
 _double = struct.Struct("<d").unpack_from
 
-Learn = Callable[[Sample], int]
+Learn = Callable[[Sample, tuple[str, ...]], int]
+"""Return the slot of a series, of which the labels without value are named besides."""
+
+_New = tuple[Labels, tuple[str, ...]]  # of a metric that is not known: its labels, and the names of the empty ones
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +145,7 @@ class _Page:
         self.exemplars: dict[int, tuple[Exemplar, ...]] = {}
         self.created: dict[int, int] = {}
 
-    def metrics_of(self, message: bytes) -> tuple[bytes, Family | None, list[tuple[bytes, Labels | None, Values]]]:
+    def metrics_of(self, message: bytes) -> tuple[bytes, Family | None, list[tuple[bytes, _New | None, Values]]]:
         """Read a family: (its own fields, what they say, each metric's label bytes, labels if unknown, and numbers)."""
         own, metrics, family = self._cut(message)
         if family is None:
@@ -158,11 +162,12 @@ class _Page:
                 if parsed.label:  # further labels behind the numbers: nobody writes that
                     prefix, parsed = metric, message_class("Metric").FromString(metric)
                 values = values_of(kind, parsed)
-            labels = None
+            new = None
             if (own, prefix, values.shape) not in self._last.slots:
-                labels = labels_of(message_class("Metric").FromString(prefix))
-                list(identities(family.name, labels, values.shape))  # raises before anything is learned
-            found.append((prefix, labels, values))
+                labelled = message_class("Metric").FromString(prefix)
+                new = labels_of(labelled), empty_labels_of(labelled)
+                list(identities(family.name, new[0], values.shape))  # raises before anything is learned
+            found.append((prefix, new, values))
         return own, family, found
 
     def _cut(self, message: bytes) -> tuple[bytes, list[bytes], Family | None]:
@@ -180,17 +185,18 @@ class _Page:
             family = family_of(parsed) if metrics else None
         return own, metrics, family
 
-    def take(self, own: bytes, family: Family | None, metrics: list[tuple[bytes, Labels | None, Values]]) -> None:
+    def take(self, own: bytes, family: Family | None, metrics: list[tuple[bytes, _New | None, Values]]) -> None:
         """Add the rows of a family that is good."""
         if family is None:
             return
         self.known.families[own] = family
-        for prefix, labels, values in metrics:
+        for prefix, new, values in metrics:
             key = own, prefix, values.shape
             slots = self._last.slots.get(key)
             if slots is None:
-                named = identities(family.name, labels or (), values.shape)
-                slots = [self._learn(Sample(*one, 0.0, None, 0)) for one in named]
+                labels, empty = new or ((), ())
+                named = identities(family.name, labels, values.shape)
+                slots = [self._learn(Sample(*one, 0.0, None, 0), empty) for one in named]
             self.known.slots[key] = slots
             first = len(self.slots)
             self.slots += slots

@@ -159,6 +159,11 @@ def labels_of(metric: Any) -> Labels:
     return flatten(*_pairs(metric.label), b"")
 
 
+def empty_labels_of(metric: Any) -> tuple[str, ...]:
+    """Return the names of the labels of a Metric that have no value, which ``labels_of`` leaves out."""
+    return tuple([label.name.decode() for label in metric.label if not label.value])
+
+
 def values_of(kind: Kind, metric: Any) -> Values:
     """Read the numbers of a Metric, whose labels do not matter. Raises BadFamily, BadLine or BadHistogram."""
     time = metric.timestamp_ms or None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
+import math
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar, Self, cast
@@ -24,6 +24,7 @@ from ebbtide import (
     ReceiveError,
     Receiver,
     Recording,
+    allow_files,
     settle,
     span,
 )
@@ -37,16 +38,18 @@ from receivers.polling import Schedule
 from receivers.proxy_groups import Group, Groups
 from receivers.proxy_options import JOB, ProxySettings
 from receivers.proxy_pages import Answered, Pages, Read, portions, take
-from receivers.proxy_target import Asking, PolledTarget
+from receivers.proxy_target import GONE, Asking, Clients, PolledTarget
 from receivers.tables import Tables
 from receivers.target_set import ScrapeTarget, TargetSet
 
 GRACE = 0.25
 """Seconds that a group waits for its last pages; at most a quarter of the interval."""
+LEAST_GAP = 0.25
+"""Part of the interval that lies at least between two polls of a target: of a new one, which is polled at once, the first
+poll at its place in the interval is left out where that comes sooner."""
 _MANY = 1000  # newcomers of a pass, after which the heap is settled
 _NS = 10**9
 _FORMAT, _LABELS = "format", "labels"  # what is saved beside a page
-_OTHER_FILES = 512  # that the process may have open beside its connections to targets
 
 
 TargetKey = tuple[str, tuple[tuple[str, str], ...]]  # URL, labels
@@ -58,6 +61,7 @@ class _Round:
     def __init__(self, polls: int):
         self.answers: list[Answered] = []
         self.complete = trio.Event()
+        self.taken = trio.Event()
         self.closed = False
         self._left = polls
         if not polls:
@@ -81,7 +85,7 @@ class Proxy(Receiver[ProxySettings]):
         if not (options.targets or options.discovery):
             raise ConfigError("no targets; name some in `targets`, or let them be found by `discovery`", "targets")
         self._log = FoldedLog(self.context.log, trio.current_time, f"receivers.{name}")
-        self._client = options.client()
+        self._clients = Clients(options)
         self._target_set = options.target_set(self._log, name)
         self._asking = Asking(options.timeout, options.max_body, options.fallback_format)
         self._memory = PageMemory(PageStore(self.counts, PageTypes(options.types), options.rules))
@@ -93,7 +97,7 @@ class Proxy(Receiver[ProxySettings]):
         self._leftover: list[tuple[PageSource, Tables]] = []  # of a former receiver: to be ended
         self._left = trio.Event()
         self._news = trio.Event()  # of the target set
-        self._wanted: tuple[ScrapeTarget, ...] = ()
+        self._wanted: tuple[ScrapeTarget, ...] | None = None  # None: not known yet
         self._nursery: trio.Nursery | None = None
         self._taking = trio.Lock()
 
@@ -103,6 +107,7 @@ class Proxy(Receiver[ProxySettings]):
         same = store.rules.same_series(rules)
         store.counts, store.rules = self.counts, rules
         store.types.obey(self.settings.types)
+        self._target_set.inherit(old._target_set)
         self._memory = old._memory
         self._groups = Groups(self._memory, self.settings.interval, f"{socket.gethostname()}/{self.context.id}")
         for target, polled in old._targets.items():
@@ -143,8 +148,9 @@ class Proxy(Receiver[ProxySettings]):
             targets = await self._target_set.once()
             if not targets:
                 self.context.log.warning(
-                    "receivers.%s: no target was found; see `targets`, `discovery`, `relabel` and `shard`",
+                    "receivers.%s: cannot poll anything: %s; see `targets`, `discovery`, `relabel` and `shard`",
                     self.context.id,
+                    self._target_set.why_none(),
                 )
             allow_files(len(targets))
             async with trio.open_nursery() as nursery:
@@ -162,7 +168,7 @@ class Proxy(Receiver[ProxySettings]):
                 "receivers.%s: saves the page of the first of %d targets", self.context.id, len(targets)
             )
         target, now = targets[0], self.context.now()
-        polled = PolledTarget(PageSource(self._memory.store, dict(target.labels)), target.url, self._client)
+        polled = PolledTarget(PageSource(self._memory.store, dict(target.labels)), target.url, self._clients.of(target))
         self.counts.polls += 1
         try:
             answer = await polled.poll(self._asking, now)
@@ -207,7 +213,8 @@ class Proxy(Receiver[ProxySettings]):
         targets = await target_set.once()
         if not targets:
             raise ReceiveError(
-                f"cannot poll a target of receivers.{self.context.id}: it has none; see `targets` and `discovery`"
+                f"cannot poll a target of receivers.{self.context.id}: {target_set.why_none()}; see `targets`, "
+                "`discovery`, `relabel` and `shard`"
             )
         return targets
 
@@ -218,18 +225,21 @@ class Proxy(Receiver[ProxySettings]):
             target.polling = False
         for group in self._groups:
             nursery.start_soon(self._keep_polling, emit, group)
+        if self._wanted is not None:  # the bug may have broken off a change
+            self._news.set()
 
     # -- targets -------------------------------------------------------------------------------------------------
 
     def _note(self, targets: tuple[ScrapeTarget, ...]) -> None:
         self._wanted = targets
+        self.counts.targets = len(targets)
         self._news.set()
 
     async def _change(self, emit: Emit, nursery: trio.Nursery) -> None:
         """Begin with new targets, end those that are gone."""
         if self._left.is_set():
             return
-        targets = self._wanted
+        targets = self._wanted or ()
         allow_files(len(targets))
         await self._end(emit, set(map(_key, targets)))
         before = list(self._groups)
@@ -246,7 +256,7 @@ class Proxy(Receiver[ProxySettings]):
             source = source or PageSource(
                 self._memory.store, dict(target.labels), resource_attributes(dict(target.found))
             )
-            polled = self._targets[_key(target)] = PolledTarget(source, target.url, self._client)
+            polled = self._targets[_key(target)] = PolledTarget(source, target.url, self._clients.of(target))
             new[polled] = tables
         groups = self._groups.add(new)
         for polled, tables in new.items():
@@ -264,8 +274,9 @@ class Proxy(Receiver[ProxySettings]):
             group = self._groups.remove(polled)
             if group is not None:
                 ended.append((polled.source, group.tables))
-        for target in [target for target in self._inherited if target not in wanted]:
-            ended.append(self._inherited.pop(target))
+        if self._target_set.complete:  # else a discovery may yet name them
+            for target in [target for target in self._inherited if target not in wanted]:
+                ended.append(self._inherited.pop(target))
         for source, tables in ended:
             self._failing.discard(source)
             async with self._taking:
@@ -276,7 +287,7 @@ class Proxy(Receiver[ProxySettings]):
         for target in self._targets.values():
             target.close()
         with trio.CancelScope(shield=True), trio.move_on_after(1):
-            await self._client.aclose()
+            await self._clients.aclose()
 
     # -- polls ---------------------------------------------------------------------------------------------------
 
@@ -294,33 +305,43 @@ class Proxy(Receiver[ProxySettings]):
 
     async def _round(self, emit: Emit, group: Group, fresh: bool = False) -> None:
         """Poll all of a group, or its ``fresh`` targets; take what has come in time, and leave the rest to itself."""
-        targets = [target for target in group.targets if not target.polling and not (fresh and target.polled)]
+        now = trio.current_time()
+        before = -math.inf if fresh else now - LEAST_GAP * self.settings.interval
+        targets = [target for target in group.targets if not target.polling and target.began <= before]
         if not targets or self._nursery is None:
             return
         moment = _Round(len(targets))
         for target in targets:
-            target.polling = target.polled = True
+            target.polling, target.began = True, now
             self._nursery.start_soon(self._poll, emit, target, moment)
         with trio.move_on_after(min(GRACE, self.settings.interval / 4)):
             await moment.complete.wait()
         moment.closed = True
-        await self._take(emit, group, moment.answers)
+        try:
+            await self._take(emit, group, moment.answers)
+        finally:
+            moment.taken.set()
 
     async def _poll(self, emit: Emit, target: PolledTarget, moment: _Round) -> None:
         self.counts.polls += 1
-        try:
-            with span("poll", receiver=self.context.id, target=target.url):
+        with span("poll", receiver=self.context.id, target=target.where) as poll:
+            try:
                 answer = await target.poll(self._asking, self.context.now())
-        finally:
-            target.polling = False
-        self.counts.poll_seconds += answer.seconds
-        group = self._groups.group_of(answer.source)
-        if group is None:
-            target.close()
-        if not moment.closed:
-            moment.add(answer)
-        elif group is not None:
-            await self._take(emit, group, [answer])
+            finally:
+                target.polling = False
+            self.counts.poll_seconds += answer.seconds
+            group = self._groups.group_of(answer.source)
+            if group is None:
+                target.close()
+            if not moment.closed:
+                moment.add(answer)
+                if poll.recorded:
+                    await moment.taken.wait()
+            elif group is not None:
+                await self._take(emit, group, [answer])
+            poll.set(samples=answer.samples)
+            if answer.failure and answer.failure != GONE:
+                poll.fail(type(answer.bug or ReceiveError()).__qualname__, answer.failure)
 
     async def _take(self, emit: Emit, group: Group, answers: Sequence[Answered]) -> None:
         """Read what has come, and pass it on; a page is read and taken into memory without a break."""
@@ -328,6 +349,9 @@ class Proxy(Receiver[ProxySettings]):
             for portion in portions(answers):
                 here = [answer for answer in portion if self._groups.group_of(answer.source) is group]
                 reads, taken = take(self._memory, group.tables, self._pages.read(here, self._memory.store.rules))
+                for answer, read in zip(here, reads, strict=True):
+                    answer.failure, answer.bug = read.failure, read.bug
+                    answer.samples = 0 if read.failure else len(read.reading.slots)
                 self._report(reads)
                 for one in taken:
                     await emit(one.batch)
@@ -352,12 +376,3 @@ class Proxy(Receiver[ProxySettings]):
 
 def _key(target: ScrapeTarget) -> TargetKey:
     return target.url, target.labels
-
-
-def allow_files(connections: int) -> None:
-    """Let the process open as many files as so many connections need, as far as the system lets it."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + _OTHER_FILES
-    if soft != resource.RLIM_INFINITY and wanted > soft:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

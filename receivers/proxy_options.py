@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, field_validator
 
 from ebbtide import (
+    ClusterSettings,
     FoldedLog,
     PositiveSize,
     Relabelling,
@@ -25,7 +26,7 @@ from receivers.discovery_prometheus import PrometheusDiscovery, PrometheusDiscov
 from receivers.page_store import PageRules
 from receivers.polling import PollingSettings
 from receivers.proxy_target import Fallback
-from receivers.target_set import Population, Shard, TargetSet, static_group
+from receivers.target_set import CONTEXT, KUBECONFIG, PATH, Population, Shard, TargetSet, static_group
 
 JOB = "linkerd-proxy"
 
@@ -44,21 +45,31 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
     return labels
 
 
+def _path(path: str) -> str:
+    if "?" in path or "#" in path:
+        raise ValueError("a path has no query and no fragment; write whole URLs in `targets`")
+    return path
+
+
 def _targets(targets: list[str]) -> list[str]:
     static_group(targets)
     return targets
 
 
-class ProxySettings(PollingSettings):
+class ProxySettings(PollingSettings, ClusterSettings):
     """Options of the `proxy` receiver."""
 
     targets: Annotated[list[str], AfterValidator(_targets)] = option(
-        [], "Targets, as host:port or as whole URLs.", examples=[["127.0.0.1:4191", "http://web:4191/metrics"]]
+        [],
+        "Targets, as host:port or as whole URLs; those that begin with kubernetes:// are reached by port-forwards.",
+        examples=[["127.0.0.1:4191", "http://web:4191/metrics"]],
     )
     discovery: list[DiscoverySettings] = option(
         [], "Where else targets come from.", examples=[[{"kind": "file", "files": ["/etc/ebbtide/targets/*.json"]}]]
     )
-    path: str = option("/metrics", "Path of the page, where a target has none of its own.")
+    path: Annotated[str, AfterValidator(_path)] = option(
+        "/metrics", "Path of the page, where a target has none of its own."
+    )
     labels: Annotated[dict[str, str], AfterValidator(_labels)] = option(
         {}, 'Labels of every target; `job` among them replaces "linkerd-proxy".'
     )
@@ -68,6 +79,11 @@ class ProxySettings(PollingSettings):
     )
     honor_timestamps: bool = option(True, "Believe the timestamps of a page that has some.")
     fallback_format: Fallback = option("text", "How to read a page whose Content-Type names no format.")
+    strict_openmetrics: bool = option(
+        False,
+        "Refuse a page of OpenMetrics that breaks any rule of its specification. Else it is read leniently, as Prometheus "
+        "does.",
+    )
     on_bad_line: Literal["refuse", "skip"] = option(
         "refuse", "A line that cannot be read: refuse its page, as Prometheus does, or skip the line and count it."
     )
@@ -88,6 +104,7 @@ class ProxySettings(PollingSettings):
             honor_labels=self.honor_labels,
             honor_timestamps=self.honor_timestamps,
             skip_bad_lines=self.on_bad_line == "skip",
+            strict_openmetrics=self.strict_openmetrics,
             track_starts=self.start_times == "track",
             reports=self.scrape_metrics,
             limits=self.limits,
@@ -96,13 +113,19 @@ class ProxySettings(PollingSettings):
     def population(self) -> Population:
         """Return what makes targets of what is found."""
         shard = Shard.parse(self.shard, socket.gethostname()) if self.shard else Shard()
-        return Population({"job": JOB, "__metrics_path__": self.path}, self.labels, Relabelling(self.relabel), shard)
+        defaults = {"job": JOB, PATH: self.path, KUBECONFIG: self.kubeconfig or "", CONTEXT: self.context or ""}
+        return Population(defaults, self.labels, Relabelling(self.relabel), shard)
 
     def target_set(self, log: FoldedLog, name: str) -> TargetSet:
-        """Return the targets that these options name or let be found. Raises ConfigError where a library is missing."""
-        found = {
-            f"{number} {discovery.kind}": self._discovery(discovery, log, name)
-            for number, discovery in enumerate(self.discovery)
+        """Return the targets that these options name or let be found.
+
+        Raises ConfigError where a library is missing, or a kubeconfig wrong.
+        """
+        if forwarded := next(filter(is_address, self.targets), None):
+            need_kubernetes(self.kubeconfig, self.context, forwarded, "targets")
+            check_kubeconfig(self.kubeconfig, self.context, "kubeconfig" if self.kubeconfig else "targets")
+        found = {  # by name: one of the same options, after a reload, is the same
+            discovery.model_dump_json(): self._discovery(discovery, log, name) for discovery in self.discovery
         }
         return TargetSet(self.population(), static_group(self.targets), found, log, name)
 

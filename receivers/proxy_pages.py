@@ -167,7 +167,8 @@ def _take_lines(reading: Reading, page: Page) -> str:
     reading.slots, reading.values, reading.times = page.slots, page.values, page.times
     reading.bad_lines, reading.born = len(page.bad_lines), source.born
     if page.exemplars:
-        reading.extras = {int(page.slots[row]): Extra(exemplars=found) for row, found in page.exemplars.items()}
+        rows = sorted(page.exemplars, reverse=True)  # of lines that stand twice the first counts
+        reading.extras = {int(page.slots[row]): Extra(exemplars=page.exemplars[row]) for row in rows}
     return ""
 
 
@@ -184,10 +185,10 @@ def _take_messages(reading: Reading, answer: Answered, rules: PageRules) -> Fail
         source.read_families(page.metadata)
     reading.good, reading.steady, reading.bad_lines = True, page.steady, len(page.bad_lines)
     reading.slots, reading.values, reading.times, reading.born = page.slots, page.values, page.times, source.born
-    reading.created = {int(page.slots[row]): start for row, start in page.created.items()}
+    reading.created = {int(page.slots[row]): page.created[row] for row in reversed(page.created)}
     reading.extras = {
         int(page.slots[row]): Extra(page.natives.get(row), page.exemplars.get(row, ()))
-        for row in page.natives.keys() | page.exemplars.keys()
+        for row in sorted(page.natives.keys() | page.exemplars.keys(), reverse=True)
     }
     return ""
 

@@ -37,6 +37,7 @@ TARGETS = PROXY + 'targets = ["a:4191"]\n'
     [
         (TARGETS + 'shard = "2/x"', '4: receivers.r.shard: not a shard; write one such as "2/5", or "ordinal/5" in a StatefulSet'),
         (TARGETS + 'shard = "7/5"', "4: receivers.r.shard: there is no shard 7 of 5; count from 0 or from 1, or make more of them"),
+        (TARGETS + 'path = "/m?a=b"', "4: receivers.r.path: a path has no query and no fragment; write whole URLs in `targets`"),
         (PROXY, "1: receivers.r.targets: no targets; name some in `targets`, or let them be found by `discovery`"),
         (PROXY + 'targets = ["http://a:99999/m"]',
          "3: receivers.r.targets: 'http://a:99999/m' is no target; write host:port, or http://host:port/metrics"),
@@ -63,8 +64,21 @@ TARGETS = PROXY + 'targets = ["a:4191"]\n'
         (FEDERATE.replace(":9090", ""), "3: receivers.r.url: not a URL of something in Kubernetes; write kubernetes://"),
         (QUERY + "match = []\nqueries = []",
          "4: receivers.r.match: nothing to read; name selectors here, or expressions in `queries`"),
-        (QUERY + 'match = [""]', "4: receivers.r.match: an empty selector; write one such as '{job=\"linkerd-proxy\"}'"),
+        (QUERY + 'match = [\n"up",\n""]', "6: receivers.r.match[1]: an empty selector; write one such as '{job=\"linkerd-proxy\"}'"),
+        (QUERY + """match = ['{job="x"']""",
+         "4: receivers.r.match[0]: not a selector: 1:9: parse error: unexpected end of input inside braces; write one such as"),
+        (QUERY + """match = ['{job=~".*"}']""",
+         "4: receivers.r.match[0]: not a selector: 1:1: parse error: vector selector must contain at least one non-empty matcher;"),
+        (QUERY + """match = ['sum(up)']""",
+         '4: receivers.r.match[0]: not a selector: 1:4: parse error: unexpected "(" after the selector: one is expected, not an'),
+        (FEDERATE + """match = ['up', '{job="x",']""",
+         "4: receivers.r.match[1]: not a selector: 1:10: parse error: unexpected end of input inside braces; write one such as"),
+        (FEDERATE + """match = ['{job=~"("}']""",
+         "4: receivers.r.match[0]: not a selector: 1:2: parse error: error parsing regexp: missing closing ): `(`; write one such"),
+        (FEDERATE + "match = []", "4: receivers.r.match: no selector; write at least one, such as '{job=\"linkerd-proxy\"}'"),
+        (FEDERATE + "match = ['']", "4: receivers.r.match[0]: an empty selector; write one such as '{job=\"linkerd-proxy\"}'"),
         (QUERY + 'queries = [{ name = "a", query = "" }]', "4: receivers.r.queries[0].query: must not be empty; write some text"),
+        (QUERY + 'queries = [{ name = "a", query = " \\n" }]', "4: receivers.r.queries[0].query: must not be empty; write some text"),
         (QUERY + f'queries = [{{ name = "{"a" * 300}", query = "up" }}]',
          "4: receivers.r.queries[0].name: too long; write at most 255 characters"),
         (QUERY + 'chunk = "0s"', '4: receivers.r.chunk: must be more than zero; write one such as "10s"'),
@@ -74,6 +88,10 @@ TARGETS = PROXY + 'targets = ["a:4191"]\n'
         (WRITE + 'tls = { key_file = "/nowhere/key.pem" }', "3: receivers.r.tls.key_file: key_file is set without cert_file; set both"),
         (WRITE + 'tls = { cert_file = "/nowhere/cert.pem" }',
          "3: receivers.r.tls: cannot load the certificates to listen with: No such file or directory (/nowhere/cert.pem); expected"),
+        (WRITE + 'bearer_token_file = "/nowhere/token"',
+         "3: receivers.r.bearer_token_file: cannot read `bearer_token_file` /nowhere/token: No such file or directory; check that"),
+        (WRITE + 'basic_auth = { username = "u", password_file = "/nowhere/password" }',
+         "3: receivers.r.basic_auth: cannot read `password_file` /nowhere/password: No such file or directory; check that"),
         (WRITE + 'bearer_token = "geheim"\nbasic_auth = { username = "u", password = "geheim" }',
          "4: receivers.r.basic_auth: bearer_token and basic_auth are both set; keep one of them"),
     ],
@@ -115,3 +133,5 @@ def test_what_is_right_is_silent(tmp_path: Path) -> None:
     assert told(tmp_path, TARGETS + 'shard = "5/5"\nlabels = { cluster = "north" }') == []
     assert told(tmp_path, WRITE + 'listen = ":9201"') == []
     assert told(tmp_path, QUERY + 'queries = [{ name = "a", query = "up" }]') == []
+    assert told(tmp_path, QUERY + """match = ['{"a.b", c!~"d"}', 'up # all']""") == []
+    assert told(tmp_path, FEDERATE + """match = ['{}', 'up{__name__="x"}']""") == []

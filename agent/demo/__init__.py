@@ -21,6 +21,7 @@ import trio
 from agent.demo.api import DemoApi
 from agent.demo.mesh import Mesh, MeshOptions
 from agent.demo.storage import Storage
+from agent.files import allow_files
 from agent.httpserver import serve_http
 from agent.settings import AgentSettings, parse_address
 
@@ -63,18 +64,21 @@ async def serve(options: DemoOptions, task_status: trio.TaskStatus[Urls] = trio.
         port = await nursery.start(serve_http, api, HOST, options.port)
         base = f"http://{HOST}:{port}"
         pages = tuple(base + target.path for target in mesh.targets if target.openmetrics_tail)
-        task_status.started(Urls(base, pages, await _serve_cluster(mesh, port, nursery)))
+        task_status.started(Urls(base, pages, await _serve_cluster(mesh, api, port, nursery)))
 
 
-async def _serve_cluster(mesh: Mesh, port: int, nursery: trio.Nursery) -> str:
-    """Serve Kubernetes' API beside the mesh; return its URL."""
+async def _serve_cluster(mesh: Mesh, pages: DemoApi, port: int, nursery: trio.Nursery) -> str:
+    """Serve Kubernetes' API beside the mesh, and each proxy's page at a port of its own; return the API's URL."""
     if importlib.util.find_spec("wsproto") is None:  # an extra
         return ""
     from agent.demo.cluster import ClusterApi
-    from agent.demo.cluster_objects import cluster_of
+    from agent.demo.cluster_objects import cluster_of, proxies_of
     from agent.demo.cluster_server import serve_cluster
 
-    api = ClusterApi(cluster_of(mesh, HOST, port))
+    proxies = proxies_of(mesh)
+    allow_files(len(proxies))
+    ports = {one.path: await nursery.start(serve_http, pages.page_alone(one), HOST, 0) for one in proxies}
+    api = ClusterApi(cluster_of(mesh, HOST, port, ports))
     return f"http://{HOST}:{await nursery.start(serve_cluster, api, HOST)}"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from agent.demo.answers import federate_text, matrix_json, vector_json
@@ -71,6 +71,16 @@ class DemoApi:
         except BadQueryError as error:
             body = {"status": "error", "errorType": error.kind, "error": error.reason}
             return Response(error.status, json.dumps(body).encode(), _JSON_TYPE)
+
+    def page_alone(self, target: Target) -> Callable[[Request], Awaitable[Response]]:
+        """Return what answers at a pod's own port: its page, at the path that every proxy has."""
+
+        async def handle(request: Request) -> Response:
+            if request.path != "/metrics":
+                return Response(404, b"")
+            return self._page(target, request)
+
+        return handle
 
     def _now_ms(self) -> int:
         return int(self._clock() * 1000)

@@ -1,21 +1,20 @@
 """The mesh of the demo as Kubernetes would describe it: its pods, the service of its Prometheus, a kubeconfig.
 
-All is on loopback, so that no address of a pod can be reached. A port-forward leads to the demo's own port, where a
-proxy's page has a path of its own; each pod names both in annotations, for relabel rules.
+All is on loopback, so that no address of a pod can be reached, as from outside a real cluster; port-forwards lead there.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 from agent.demo.cluster import Cluster, Object
 from agent.demo.mesh import PROXY_JOB, Mesh, Target
 
 NODE = "demo-node"
-ADDRESS, PATH = "ebbtide.demo/address", "ebbtide.demo/path"
-"""Annotations: host and port that a pod is really served at, and the path of its page."""
 VIZ = "linkerd-viz"
-PROMETHEUS_PORT = 9090
+PROMETHEUS, PROMETHEUS_PORT = "prometheus-0", 9090
+PROXY_PORT = 4191
 
 _OWNERS = ("deployment", "statefulset", "daemonset", "replicaset", "replicationcontroller", "cronjob")
 _LABELS = {f"{owner}": f"linkerd.io/proxy-{owner}" for owner in _OWNERS} | {
@@ -29,9 +28,17 @@ _LABELS = {f"{owner}": f"linkerd.io/proxy-{owner}" for owner in _OWNERS} | {
 _OF_TARGETS = ("job", "instance", "namespace", "pod")
 
 
-def cluster_of(mesh: Mesh, host: str, port: int) -> Cluster:
-    """Return a cluster of the mesh's pods, whose pages are served at this host and port."""
-    pods = [_proxy_pod(target, host, port) for target in mesh.targets if target.labels["job"] == PROXY_JOB]
+def proxies_of(mesh: Mesh) -> list[Target]:
+    """Return the targets that are proxies: each is a pod."""
+    return [target for target in mesh.targets if target.labels["job"] == PROXY_JOB]
+
+
+def cluster_of(mesh: Mesh, host: str, port: int, pages: Mapping[str, int]) -> Cluster:
+    """Return a cluster of the mesh's pods.
+
+    Prometheus is served at this host and ``port``; ``pages``: the port at which each proxy's page is, by the target's path.
+    """
+    pods = [_proxy_pod(target) for target in proxies_of(mesh)]
     pods.append(_prometheus_pod())
     namespaces = sorted({pod["metadata"]["namespace"] for pod in pods})
     cluster = Cluster(
@@ -42,10 +49,9 @@ def cluster_of(mesh: Mesh, host: str, port: int) -> Cluster:
             *pods,
         ]
     )
-    for pod in pods:
-        metadata = pod["metadata"]
-        number = PROMETHEUS_PORT if metadata["namespace"] == VIZ else 4191
-        cluster.forwards[metadata["namespace"], metadata["name"], number] = host, port
+    cluster.forwards[VIZ, PROMETHEUS, PROMETHEUS_PORT] = host, port
+    for target in proxies_of(mesh):
+        cluster.forwards[target.labels["namespace"], target.labels["pod"], PROXY_PORT] = host, pages[target.path]
     return cluster
 
 
@@ -59,20 +65,18 @@ def kubeconfig(server: str) -> str:
     return json.dumps({"apiVersion": "v1", "kind": "Config", "current-context": "demo", **named}, indent=1)
 
 
-def _proxy_pod(target: Target, host: str, port: int) -> Object:
+def _proxy_pod(target: Target) -> Object:
     labels = {_LABELS.get(name, name): value for name, value in target.labels.items() if name not in _OF_TARGETS}
     ip = target.labels["instance"].rpartition(":")[0]
     ports = [
         {"name": "linkerd-proxy", "containerPort": 4143, "protocol": "TCP"},
-        {"name": "linkerd-admin", "containerPort": 4191, "protocol": "TCP"},
+        {"name": "linkerd-admin", "containerPort": PROXY_PORT, "protocol": "TCP"},
     ]
     containers: list[Object] = [
         {"name": "app", "image": "app:demo"},
         {"name": PROXY_JOB, "image": "proxy:demo", "ports": ports},
     ]
-    pod = _pod(target.labels["pod"], target.labels["namespace"], ip, labels, containers)
-    pod["metadata"]["annotations"] = {ADDRESS: f"{host}:{port}", PATH: target.path}
-    return pod
+    return _pod(target.labels["pod"], target.labels["namespace"], ip, labels, containers)
 
 
 def _prometheus_pod() -> Object:
@@ -81,7 +85,7 @@ def _prometheus_pod() -> Object:
     }  # fmt: skip
     ports = [{"name": "admin", "containerPort": PROMETHEUS_PORT, "protocol": "TCP"}]
     containers = [{"name": "prometheus", "image": "prometheus:demo", "ports": ports}]
-    return _pod("prometheus-0", VIZ, "10.42.9.9", labels, containers)
+    return _pod(PROMETHEUS, VIZ, "10.42.9.9", labels, containers)
 
 
 def _prometheus_service() -> Object:

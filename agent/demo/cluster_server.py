@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import h11
 import trio
 from wsproto import ConnectionType, WSConnection
+from wsproto.connection import ConnectionState
 from wsproto.events import AcceptConnection, BytesMessage, CloseConnection, Event, Ping, Request, TextMessage
 from wsproto.utilities import RemoteProtocolError
 
@@ -206,8 +207,7 @@ class _Tunnel:
                 nursery.start_soon(self._to_client, target, nursery.cancel_scope)
                 await self._from_client(target)
                 nursery.cancel_scope.cancel()
-        if self._socket.state.name == "OPEN":
-            await self._send(CloseConnection(code=1000))
+        await self._send(CloseConnection(code=1000))
 
     async def _fail(self, error: OSError) -> None:
         forwarding = self._forwarding
@@ -257,5 +257,7 @@ class _Tunnel:
         return True
 
     async def _send(self, event: Event) -> None:
+        """Send, unless the client is taking leave: what comes then is for nobody."""
         async with self._sending:
-            await self._stream.send_all(self._socket.send(event))
+            if self._socket.state is ConnectionState.OPEN:
+                await self._stream.send_all(self._socket.send(event))

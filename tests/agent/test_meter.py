@@ -193,6 +193,12 @@ def test_an_empty_ledger_is_valid_text() -> None:
     assert {name.partition("{")[0] for name in samples(meter(Ledger()).render())} >= {"ebbtide_uptime_seconds"}
 
 
+def test_how_many_targets_there_are_is_told_by_those_who_have_some() -> None:
+    found = samples(meter(Ledger({"mesh": ReceiverCounts(targets=0), "linkerd": ReceiverCounts()})).render())
+    targets = {name: value for name, value in found.items() if name.startswith("ebbtide_receiver_targets")}
+    assert targets == {'ebbtide_receiver_targets{receiver="mesh"}': 0}
+
+
 def test_instruments_have_names_of_their_own() -> None:
     instruments = meter(Ledger()).instruments
     names = [prometheus_name(one) for one in instruments]

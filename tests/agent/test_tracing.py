@@ -34,6 +34,8 @@ def test_off_is_one_object_that_does_nothing() -> None:
         one.set(samples=5)
         assert traceparent() is None
     assert type(one) is NoSpan
+    one.fail("any", "words")
+    assert not one.recorded
     assert span("send") is one
     with pytest.raises(ZeroDivisionError), span("poll"):
         raise ZeroDivisionError
@@ -69,6 +71,14 @@ def test_an_error_is_part_of_it(spans: list[Span]) -> None:
         raise ValueError("wrong")
     assert spans[0].error == ("ValueError", "wrong")
     assert spans[0].named_attributes() == {"error.type": "ValueError"}
+
+
+def test_what_fails_without_an_exception_can_say_so(spans: list[Span]) -> None:
+    with span("poll") as one:
+        assert one.recorded
+        one.fail("ReceiveError", "cannot read it")
+    assert spans[0].error == ("ReceiveError", "cannot read it")
+    assert spans[0].named_attributes() == {"error.type": "ReceiveError"}
 
 
 async def test_a_cancellation_is_no_error(spans: list[Span]) -> None:

@@ -95,7 +95,7 @@ class _FastRoad:
 
 def _remembering(data: bytes) -> None:
     """Read a good page of protobuf, the damaged one, and the good one again, as the careful parser reads each."""
-    memory = MessageMemory(lambda sample: 0)
+    memory = MessageMemory(lambda sample, empty: 0)
     for body in (_protobuf(), data, _protobuf()):
         try:
             found: MessagePage | None = memory.read(body)

@@ -90,6 +90,7 @@ async def test_services_bring_their_ports(nursery: trio.Nursery) -> None:
 async def test_a_failure_keeps_the_addresses_and_is_said(
     nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "ebbtide.test")
     said: list[Any] = [["10.0.0.1"], dns.rcode.SERVFAIL, ["10.0.0.2"]]
     resolver = await name_server(nursery, lambda name, kind: said[0] if len(said) == 1 else said.pop(0))
     resolver.retry_servfail = False
@@ -106,6 +107,7 @@ async def test_a_failure_keeps_the_addresses_and_is_said(
         await enough.wait()
     assert told == [["10.0.0.1:4191"], ["10.0.0.1:4191"], ["10.0.0.2:4191"]]
     assert caplog.records[0].getMessage().startswith("receivers.mesh: cannot look up mesh.test: ")
+    assert caplog.records[1].getMessage() == "receivers.mesh: mesh.test can be looked up again after 1 failures"
     nursery.cancel_scope.cancel()
 
 

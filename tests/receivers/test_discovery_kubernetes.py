@@ -12,7 +12,7 @@ import trio
 import trio.lowlevel
 from pydantic import ValidationError
 
-from agent.demo.cluster_objects import cluster_of
+from agent.demo.cluster_objects import cluster_of, proxies_of
 from agent.demo.mesh import Mesh, MeshOptions
 from agent.kubernetes import watching
 from ebbtide import FoldedLog, ReceiveError
@@ -114,6 +114,21 @@ async def test_a_failure_takes_nothing_away(nursery, tmp_path: Path, caplog):
     await followed.until("pod/shop/a", "pod/shop/b")
 
 
+async def test_that_there_are_none_is_told_after_failures_too(nursery, tmp_path: Path):
+    server = await running(nursery, tmp_path, [])
+    allowed = server.api.allowed
+    server.api.allowed = lambda user, verb, resource, namespace: False
+    followed = Followed(server)
+    nursery.start_soon(followed.discovery.run, followed.update)
+    with trio.fail_after(5):
+        while not followed.discovery._watches[0].tried.is_set():  # noqa: ASYNC110 (nobody tells)
+            await trio.sleep(0.01)
+    assert followed.told == []
+    server.api.allowed = allowed
+    await followed.until()
+    assert followed.told == [{}]
+
+
 async def test_one_namespace_that_is_forbidden_harms_no_other(nursery, tmp_path: Path, caplog):
     server = await running(nursery, tmp_path, [proxy("a"), proxy("b", "other")])
     server.api.allowed = lambda user, verb, resource, namespace: namespace == "shop"
@@ -163,7 +178,7 @@ async def test_a_burst_is_told_together(nursery, tmp_path: Path, monkeypatch: py
 async def test_the_demo_is_found_with_the_labels_that_its_prometheus_has(nursery, tmp_path: Path):
     mesh = Mesh(MeshOptions(proxies=20))
     server = await running(nursery, tmp_path)
-    server.api.cluster = cluster_of(mesh, "127.0.0.1", 4000)
+    server.api.cluster = cluster_of(mesh, "127.0.0.1", 4000, {one.path: 4001 for one in proxies_of(mesh)})
     found = [dict(target) for group in (await Followed(server).discovery.once()).values() for target in group.targets]
     expected = [dict(target.labels) for target in mesh.targets if target.labels["job"] == "linkerd-proxy"]
     for labels in expected:

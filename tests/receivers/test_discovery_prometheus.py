@@ -18,7 +18,7 @@ from agent.scripted import Step, answer, serve
 from ebbtide import Client, FoldedLog, ReceiveError
 from receivers.discovery import Groups
 from receivers.discovery_prometheus import PrometheusDiscovery, PrometheusDiscoverySettings
-from receivers.target_set import Population
+from receivers.target_set import Population, ScrapeTarget
 from tests.clusters import pod, running, service
 
 JSON = {"Content-Type": "application/json"}
@@ -48,7 +48,7 @@ async def test_targets_have_the_labels_that_the_server_gives_them(nursery: trio.
         groups = await discovery(server.url, client).once()
     (found,) = groups["targets"].targets
     target = Population({"job": "other"})(found)
-    assert target is not None
+    assert isinstance(target, ScrapeTarget)
     assert target.url == "http://10.0.0.1:4191/metrics?a=b"
     assert dict(target.labels) == {"job": "linkerd-proxy", "instance": "10.0.0.1:4191", "pod": "web-0"}
     assert dict(target.found)["__meta_kubernetes_pod_node_name"] == "n1"

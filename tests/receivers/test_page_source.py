@@ -7,6 +7,10 @@ import tracemalloc
 
 import pytest
 
+from receivers.limits import Limits
+from receivers.negotiation import Format
+from receivers.page_store import PageRules
+from receivers.protobuf_messages import message_class
 from tests.receivers.page_harness import TARGET, Targets, scraped, values
 
 
@@ -74,3 +78,20 @@ def test_what_is_gone_is_forgotten() -> None:
     assert grown < 300_000
     assert targets.store.columns.used.sum() == 75
     assert len(targets.sources[0].skeleton) == 70
+
+
+@pytest.mark.parametrize("format", ["text", "openmetrics", "protobuf"])
+def test_limits_that_come_with_a_reload_hold_for_series_that_are_known(format: Format) -> None:
+    family = message_class("MetricFamily")(name=b"a", type=1)
+    family.metric.add(gauge={"value": 1.0}).label.add(name=b"b", value=b"long")
+    message = family.SerializeToString()
+    pages = {"text": b'a{b="long"} 1\n', "openmetrics": b'a{b="long"} 1\n# EOF\n'}
+    body = pages.get(format, bytes([len(message)]) + message)
+    targets = Targets()
+    assert values(targets.take(body, format=format)) == {"a{b=long}": 1}
+    for limit, outcome in ((3, "ended"), (80, 1.0), (3, "ended"), (0, 1.0)):
+        targets.store.rules = PageRules(limits=Limits(label_value_length=limit))
+        targets.sources[0].obey(targets.store.rules)
+        assert values(targets.take(body, format=format)) == {"a{b=long}": outcome}
+        assert bool(targets.failures[0]) is (outcome == "ended")
+        assert values(targets.take(body, format=format)) == ({} if outcome == "ended" else {"a{b=long}": 1})

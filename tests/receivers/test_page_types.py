@@ -22,7 +22,7 @@ LE, QUANTILE = ("le", "0.5"), ("quantile", "0.5")
     ("name", "own", "family", "kind"),
     [
         ("request_total", (), "request_total", "counter"),
-        ("retries_total", (), "retries", "counter"),
+        ("retries_total", (), "retries_total", "counter"),  # one name in all formats
         ("latency_bucket", LE, "latency", "histogram"),
         ("latency_sum", (), "latency", "histogram"),
         ("latency_bucket", (), "latency_bucket", "unknown"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from receivers.policy import PROMETHEUS_POLICY, forbidden
+from receivers.policy import PROMETHEUS_POLICY, forbidden, proxy_forbidden
 
 
 def paths(manifest: str) -> dict[str, str]:
@@ -45,3 +45,21 @@ def test_the_sentence_says_where_and_what_to_do_and_ends_with_the_policy() -> No
     assert sentence.startswith("cannot read http://prometheus:9090/federate: 403")
     assert "linkerd.io/inject: enabled" in sentence
     assert sentence.endswith(":\n" + PROMETHEUS_POLICY)
+
+
+def test_the_policy_for_a_proxy_stands_in_the_target_s_namespace() -> None:
+    sentence = proxy_forbidden("http://10.0.0.1:4191/metrics", "shop")
+    assert "linkerd viz allow-scrapes | kubectl apply -n shop -f -" in sentence
+    assert paths(sentence.partition(":\n")[2]) == {
+        "apiVersion": "policy.linkerd.io/v1alpha1",
+        "kind": "AuthorizationPolicy",
+        "metadata.namespace": "shop",
+        "metadata.name": "ebbtide-metrics",
+        "spec.targetRef.group": "policy.linkerd.io",
+        "spec.targetRef.kind": "HTTPRoute",
+        "spec.targetRef.name": "proxy-metrics",
+        "spec.requiredAuthenticationRefs.kind": "ServiceAccount",
+        "spec.requiredAuthenticationRefs.name": "ebbtide",
+        "spec.requiredAuthenticationRefs.namespace": "ebbtide",
+    }
+    assert "namespace: NAMESPACE" in proxy_forbidden("http://10.0.0.1:4191/metrics")

@@ -24,10 +24,12 @@ class Reader:
 
     def __init__(self) -> None:
         self.names: list[tuple[str, tuple[str, ...]]] = []
+        self.empty: list[tuple[str, ...]] = []
         self.memory = MessageMemory(self.learn)
 
-    def learn(self, sample: Sample) -> int:
+    def learn(self, sample: Sample, empty: tuple[str, ...]) -> int:
         self.names.append((sample.name, sample.labels))
+        self.empty.append(empty)
         return len(self.names) - 1
 
     def read(self, body: bytes, on_bad_line: OnBadLine = "refuse") -> Page:
@@ -160,6 +162,20 @@ def test_a_bad_family_asks_for_nothing() -> None:
     twice = length_delimited(4, length_delimited(1, b"\x0a\x01b") * 2)
     reader.read(body(length_delimited(1, b"a") + b"\x18\x01" + length_delimited(4, b"") + twice), "skip")
     assert not reader.names
+
+
+def test_labels_without_a_value_are_told_beside_the_others() -> None:
+    family = message_class("MetricFamily")(name=b"a", type=1)
+    for names in ((), (b"x", "ü".encode())):
+        metric = family.metric.add()
+        metric.gauge.value = 1
+        metric.label.add(name=b"b", value=b"%d" % len(names))
+        for name in names:
+            metric.label.add(name=name)
+    reader = Reader()
+    reader.read(body(family.SerializeToString()))
+    assert reader.names == [("a", ("b", "0")), ("a", ("b", "2"))]
+    assert reader.empty == [(), ("x", "ü")]
 
 
 def test_labels_behind_the_numbers_are_labels() -> None:

@@ -57,6 +57,8 @@ def test_rules_of_pages() -> None:
     ).rules
     assert (rules.skip_bad_lines, rules.track_starts, rules.honor_labels, rules.reports) == (True, False, True, False)
     assert rules.limits.samples == 5
+    assert not rules.strict_openmetrics
+    assert ProxySettings(strict_openmetrics=True).rules.strict_openmetrics
 
 
 @pytest.mark.parametrize("labels", [{"": "x"}, {"job": ""}])

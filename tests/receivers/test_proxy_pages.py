@@ -40,6 +40,42 @@ def test_each_is_read_in_its_own_format_and_they_stay_in_order() -> None:
     assert reads[5].failure.startswith("cannot read")
 
 
+GOOD = b"# TYPE a counter\na_total 5\n# EOF\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "offence"),
+    [
+        (GOOD, ""),
+        (b"# TYPE a counter\na 5\n# EOF\n", "the name 'a' belongs to a family before"),  # it is a_total
+        (b"a 1\n# TYPE a gauge\n# EOF\n", "cannot read line 2 of here, '# TYPE a gauge': the TYPE of a family stands"),
+        (b"# TYPE a counter\na_total -5\n# EOF\n", "a value that is counted is negative"),
+        (b"# TYPE a gauge\na 1\nb 1\na{c=\"d\"} 1\n# EOF\n", "belongs to a family before"),
+        (b'# TYPE h histogram\nh_bucket{le="1"} 2\nh_bucket{le="+Inf"} 1\n# EOF\na 1\n', "something stands behind"),
+        (b'# TYPE h histogram\nh_bucket{le="1"} 2\nh_bucket{le="+Inf"} 1\na 1\n# EOF\n', "the counts of its buckets fall"),
+        (b"a 1\n", "does not end with `# EOF`"),
+    ],
+)  # fmt: skip
+def test_openmetrics_may_be_read_strictly(body: bytes, offence: str) -> None:
+    lenient = Pages().read([answered(body, format="openmetrics")], PageRules())[0]
+    assert lenient.reading.good is body.endswith(b"# EOF\n")
+    for skips in (False, True):
+        rules = PageRules(strict_openmetrics=True, skip_bad_lines=skips)
+        page, text = Pages().read([answered(body, format="openmetrics"), answered(b"x 1\n")], rules)
+        assert (page.reading.good, bool(page.failure)) == (not offence, bool(offence))
+        assert offence in page.failure
+        assert text.reading.good
+
+
+def test_a_strict_page_that_is_refused_disturbs_no_later_one() -> None:
+    source, rules = PageSource(STORE, {"job": "strict"}), PageRules(strict_openmetrics=True)
+    found = []
+    for body in (GOOD, GOOD.replace(b"5", b"-5"), GOOD.replace(b"5", b"6"), GOOD.replace(b"5", b"7")):
+        reading = Pages().read([Answered(source, "here", 1, 0.1, body, "openmetrics")], rules)[0].reading
+        found.append((reading.good, reading.steady, reading.values.tolist()))
+    assert found == [(True, False, [5]), (False, False, []), (True, True, [6]), (True, True, [7])]
+
+
 def test_a_target_that_changes_its_format_is_expected_anew() -> None:
     family = message_class("MetricFamily")(name=b"a", type=1)
     family.metric.add().gauge.value = 1

@@ -14,7 +14,7 @@ import trio
 
 from ebbtide import FoldedLog, ReceiveError, Relabelling, RelabelRule
 from receivers.discovery import Groups, TargetGroup
-from receivers.target_set import BadTarget, Population, ScrapeTarget, Shard, TargetSet, static_group
+from receivers.target_set import MORE, BadTarget, Passed, Population, ScrapeTarget, Shard, TargetSet, static_group
 
 VECTORS = Path(os.environ.get("EBBTIDE_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
 SCRAPE = VECTORS / "prometheus_scrape" / "scrape.json"
@@ -36,6 +36,12 @@ def rules(*given: Mapping[str, Any]) -> Relabelling:
     return Relabelling([RelabelRule.model_validate(rule) for rule in given])
 
 
+def made(population: Population, found: Mapping[str, str]) -> ScrapeTarget:
+    target = population(found)
+    assert isinstance(target, ScrapeTarget)
+    return target
+
+
 def test_prometheus_own_cases() -> None:
     tried = 0
     for case in vectors("populate_labels"):
@@ -54,9 +60,9 @@ def test_prometheus_own_cases() -> None:
             continue
         target = population(found)
         if case["result_labels"] is None or not case["result_labels"]:
-            assert target is None, case
+            assert target is Passed.DROPPED, case
             continue
-        assert target is not None
+        assert isinstance(target, ScrapeTarget)
         expected = {name: value for name, value in case["result_labels"].items() if not name.startswith("__")}
         address, path = case["result_labels"]["__address__"], case["result_labels"]["__metrics_path__"]
         if expected["instance"] == address and not address.rpartition("]")[2].rpartition(":")[2].isdigit():
@@ -67,8 +73,7 @@ def test_prometheus_own_cases() -> None:
 
 
 def test_prometheus_own_url() -> None:
-    target = Population({})({**vectors("target_url")["labels"]})
-    assert target is not None
+    target = made(Population({}), vectors("target_url")["labels"])
     assert target.url == "https://example.com:1234/metricz?abc=overwrite&cde=huu"
 
 
@@ -82,12 +87,13 @@ def test_prometheus_own_url() -> None:
         ({"__address__": "[::1]"}, "http://[::1]/metrics", "[::1]:80"),
         ({"__address__": "h:1", "__metrics_path__": "x y"}, "http://h:1/x%20y", "h:1"),
         ({"__address__": "h:1", "__param_b": "2", "__param_a": "1 &"}, "http://h:1/metrics?a=1+%26&b=2", "h:1"),
+        ({"__address__": "h:1", "__param_a": "1", MORE: "a=2&b="}, "http://h:1/metrics?a=1&a=2&b=", "h:1"),
+        ({"__address__": "[fe80::1%eth0]:1"}, "http://[fe80::1%eth0]:1/metrics", "[fe80::1%eth0]:1"),
         ({"__address__": "h:1", "instance": "mine"}, "http://h:1/metrics", "mine"),
     ],
 )
 def test_how_a_target_is_reached_and_named(found: dict[str, str], url: str, instance: str) -> None:
-    target = Population(JOB)(found)
-    assert target is not None
+    target = made(Population(JOB), found)
     assert (target.url, target.instance) == (url, instance)
     assert dict(target.labels)["job"] == "linkerd-proxy"
 
@@ -100,13 +106,45 @@ def test_how_a_target_is_reached_and_named(found: dict[str, str], url: str, inst
         ({"__address__": "h:65536"}, "is not host:port"),
         ({"__address__": "h:x"}, "is not host:port"),
         ({"__address__": "http://h:1"}, "is not host:port"),
-        ({"__address__": "h:1", "__scheme__": "ftp"}, "neither http nor https"),
+        ({"__address__": "user@h:1"}, "is not host:port"),
+        ({"__address__": "h?x=:1"}, "is not host:port"),
+        ({"__address__": "h#x:1"}, "is not host:port"),
+        ({"__address__": "h\0:1"}, "is not host:port"),
+        ({"__address__": "h%2f:1"}, "is not host:port"),
+        ({"__address__": "[h]:1"}, "is not host:port"),
+        ({"__address__": "h:1", "__scheme__": "ftp"}, "none of http, https and kubernetes"),
+        ({"__address__": "h:1", "__scheme__": "kubernetes"}, "its __address__ is not a URL of something in Kubernetes"),
+        ({"__address__": "shop/pod/web:4191/x", "__scheme__": "kubernetes"}, "has a path"),
         ({"__address__": "h:1", "x": "\udcbd"}, "its label 'x' is not valid text"),
     ],
 )
 def test_what_cannot_be_scraped(found: dict[str, str], why: str) -> None:
     with pytest.raises(BadTarget, match=why):
         Population(JOB)(found)
+
+
+@pytest.mark.parametrize(
+    ("target", "url", "instance"),
+    [
+        ("kubernetes://shop/pod/web-1:4191", "kubernetes://shop/pod/web-1:4191/page", "web-1.shop:4191"),
+        (
+            "kubernetes://shop/service/web:admin/a?b=c",
+            "kubernetes://shop/service/web:admin/a?b=c",
+            "web.shop:admin",
+        ),
+        (
+            "kubernetes://shop/pods?selector=app=web:4191/a",
+            "kubernetes://shop/pods?selector=app=web:4191/a",
+            "shop:4191",
+        ),
+    ],
+)
+def test_targets_behind_port_forwards(target: str, url: str, instance: str) -> None:
+    (found,) = static_group([target]).targets
+    population = Population({**JOB, "__metrics_path__": "/page", "__kubeconfig__": "/k", "__context__": "north"})
+    one = made(population, found)
+    assert (one.url, one.instance, one.cluster) == (url, instance, ("/k", "north"))
+    assert made(population, {"__address__": "h:1"}).cluster == ("", "")
 
 
 def test_labels_of_the_operator_beat_discovered_ones_and_rules_come_last() -> None:
@@ -119,8 +157,7 @@ def test_labels_of_the_operator_beat_discovered_ones_and_rules_come_last() -> No
             {"source_labels": ["pod"], "regex": "web-.*", "action": "drop"},
         ),
     )
-    target = population({"__address__": "h:1", "pod": "found", "__meta_node": "n1", "secret": "x", "empty": ""})
-    assert target is not None
+    target = made(population, {"__address__": "h:1", "pod": "found", "__meta_node": "n1", "secret": "x", "empty": ""})
     assert dict(target.labels) == {
         "job": "linkerd-proxy",
         "cluster": "east",
@@ -131,7 +168,7 @@ def test_labels_of_the_operator_beat_discovered_ones_and_rules_come_last() -> No
     assert dict(target.found)["__meta_node"] == "n1"
     assert Population(JOB, {"pod": "web-0"}, rules({"source_labels": ["pod"], "regex": "web-.*", "action": "drop"}))(
         {"__address__": "h:1"}
-    ) is None  # fmt: skip
+    ) is Passed.DROPPED  # fmt: skip
 
 
 @pytest.mark.parametrize("of", [1, 2, 3, 5])
@@ -149,12 +186,11 @@ def test_a_shard_is_the_one_that_hashmod_would_choose() -> None:
         {"source_labels": ["__address__"], "modulus": 3, "target_label": "shard", "action": "hashmod"},
     ))  # fmt: skip
     for host in range(20):
-        target = population({"__address__": f"10.0.0.{host}:4191"})
-        assert target is not None
+        target = made(population, {"__address__": f"10.0.0.{host}:4191"})
         assert Shard(int(dict(target.labels)["shard"]), 3).has(f"10.0.0.{host}:4191")
 
 
-@pytest.mark.parametrize(("hostname", "index"), [("ebbtide-0", 0), ("ebbtide-4", 4), ("a-b-11", 1)])
+@pytest.mark.parametrize(("hostname", "index"), [("ebbtide-0", 0), ("ebbtide-4", 4), ("a-b-2", 2), ("a-1.b.ns.svc", 1)])
 def test_a_stateful_set_numbers_its_shards(hostname: str, index: int) -> None:
     assert Shard.parse("ordinal/5", hostname) == Shard(index, 5)
 
@@ -167,13 +203,25 @@ def test_what_is_no_shard(given: str, hostname: str) -> None:
         Shard.parse(given, hostname)
 
 
+@pytest.mark.parametrize("hostname", ["ebbtide-5", "ebbtide-11", "ebbtide-999999999"])
+def test_an_ordinal_beyond_the_last_shard_polls_nothing_twice(hostname: str) -> None:
+    with pytest.raises(
+        ValueError, match="of 5 shards the last is 4; raise the number behind the slash, or run no more"
+    ):
+        Shard.parse("ordinal/5", hostname)
+
+
 def test_targets_named_one_by_one() -> None:
-    group = static_group(["127.0.0.1:4191", "https://h:1/x?a=b", "http://[::1]"])
+    group = static_group(
+        ["127.0.0.1:4191", "https://h:1/x?a=b", "http://[::1]", "http://h/?a%5B%5D=1&a%5B%5D=2&b&c=%26"]
+    )
     assert group.targets == (
         {"__address__": "127.0.0.1:4191"},
         {"__address__": "h:1", "__scheme__": "https", "__metrics_path__": "/x", "__param_a": "b"},
         {"__address__": "[::1]", "__scheme__": "http"},
+        {"__address__": "h", "__scheme__": "http", "__param_a[]": "1", "__param_c": "&", MORE: "a%5B%5D=2&b="},
     )
+    assert made(Population({}), group.targets[-1]).url == "http://h/metrics?a%5B%5D=1&a%5B%5D=2&b=&c=%26"
     for bad in (
         "",
         "ftp://h",
@@ -231,13 +279,14 @@ async def test_a_set_tells_of_all_targets_at_each_change(nursery: trio.Nursery) 
 
 async def test_what_cannot_be_scraped_is_said_and_the_others_are_scraped(caplog: pytest.LogCaptureFixture) -> None:
     discovery = Scripted()
-    discovery.groups = {"x": group("x", "a:1", "b:x", "")}
+    discovery.groups = {"x": group("x", "a:1", "b:x", "", "u:geheim@c:1")}
     targets = TargetSet(Population(JOB), static_group([]), {"file": discovery}, FoldedLog(logging.getLogger("ebbtide.test")), "mesh")  # fmt: skip
     assert [target.instance for target in await targets.once()] == ["a:1"]
     assert (
-        "receivers.mesh: cannot scrape 2 targets (b:x: its __address__ 'b:x' is not host:port; one without address"
+        "receivers.mesh: cannot scrape 3 targets (...@c:1: its __address__ '...@c:1' is not host:port; b:x: its __address__ 'b:x'"
         in caplog.text
     )
+    assert "geheim" not in caplog.text
 
 
 async def test_a_discovery_that_cannot_answer_fails_the_only_poll() -> None:

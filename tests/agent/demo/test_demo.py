@@ -1,5 +1,6 @@
 """The demo over real sockets, and what it is started with."""
 
+import json
 import os
 import socket
 from pathlib import Path
@@ -38,6 +39,15 @@ async def test_it_serves_a_cluster(nursery: trio.Nursery, tmp_path: Path) -> Non
     for place in ("service/prometheus:9090", "pods?selector=linkerd.io/control-plane-component=prometheus:9090"):
         async with client.get(f"kubernetes://linkerd-viz/{place}/federate", [("match[]", "up")]) as response:
             assert (await response.read(1 << 20)).count(b"up{") > 2
+    async with client.get(urls.kubernetes + "/api/v1/pods") as response:
+        pods = [item["metadata"] for item in json.loads(await response.read(1 << 20))["items"]]
+    proxies = [pod for pod in pods if pod["namespace"] != "linkerd-viz"]
+    assert len(proxies) == 2
+    for pod in proxies:
+        async with client.get(f"kubernetes://{pod['namespace']}/pod/{pod['name']}:4191/metrics") as response:
+            assert b"process_start_time_seconds" in await response.read(1 << 20)
+        async with client.get(f"kubernetes://{pod['namespace']}/pod/{pod['name']}:4191/") as response:
+            assert response.status == 404
     await client.aclose()
     nursery.cancel_scope.cancel()
 
