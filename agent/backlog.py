@@ -11,7 +11,8 @@ sent cannot be dropped; what waits for its next attempt can.
 
 Cutting. A request that the destination calls too large is cut at half its size, and this limit holds for what follows;
 after ``GROW_AFTER`` requests taken in a row it doubles, up to ``batch.max_bytes``, since a limit met once may have been
-a proxy's of yesterday. A wrong guess costs one refused request in ``GROW_AFTER``.
+a proxy's of yesterday. A wrong guess costs one refused request in ``GROW_AFTER``. The exporter is told the limit before it
+encodes, so that it can lay out for it what else would be cut.
 """
 
 from __future__ import annotations
@@ -103,6 +104,7 @@ class Backlog:
         counts.received += rows
         self.samples += rows
         before = counts.dropped.total()
+        self._exporter.max_payload = self.limit
         try:
             payloads = list(self._exporter.encode(batch))
         except Exception:  # noqa: BLE001 - a plugin's bug costs its batch, not the process
@@ -175,18 +177,26 @@ class Backlog:
         self.seal()
         newest = self.batches
         larger_than_queue = sum(len(r.body) for r in self.requests if r.newest == newest) > self.max_bytes
+        before = self.samples
         while self.bytes > self.max_bytes and len(self.requests) > self.flying:
             oldest = self.requests[int(self.flying)]
             if larger_than_queue and oldest.newest == newest:
                 break
             self.drop(oldest, "overflow")
+        if lost := before - self.samples:
+            self._log(logging.ERROR, "overflow", "exporter %s: cannot keep all that waits: its queue is full; dropped %d samples, the oldest; "
+                      "see why its destination is slow, or raise `queue.max_bytes`", self._name, lost)  # fmt: skip
 
     def expire(self, now: float) -> None:
         """Drop as ``expired`` what has waited for ``queue.max_age``."""
         if self._pending and now >= self._pending_since + self.max_age:
             self.seal()
+        before = self.samples
         while self.requests and not self.flying and now >= self.requests[0].born + self.max_age:
             self.drop(self.requests[0], "expired")
+        if lost := before - self.samples:
+            self._log(logging.ERROR, "expired", "exporter %s: cannot keep what waits any longer: it is older than `queue.max_age`; dropped %d "
+                      "samples; see why its destination takes nothing, or raise it", self._name, lost)  # fmt: skip
 
     @property
     def linger_ends(self) -> float:

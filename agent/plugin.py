@@ -20,8 +20,10 @@ import numpy.typing as npt
 import trio
 
 from agent.batch import Batch, Floats, Ints, Row
+from agent.collisions import Collisions
 from agent.identity import Owner
 from agent.ledger import ExporterCounts, ProcessorCounts, ReceiverCounts
+from agent.planning import Plan, Planner
 from agent.recording import Recording
 from agent.series import Series, SeriesTable
 from agent.settings import Settings
@@ -219,15 +221,6 @@ class Processor(Component[S], ABC):
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """What a series processor does to a table: the rows it keeps (None: all), under which table, and why not the others."""
-
-    table: SeriesTable
-    rows: npt.NDArray[np.intp] | None
-    dropped: tuple[tuple[str, int], ...]
-
-
 class SeriesProcessor(Processor[S]):
     """Looks at identity only. What it answers is remembered per series and per table: a steady form costs nothing.
 
@@ -256,36 +249,25 @@ class SeriesProcessor(Processor[S]):
         return owner
 
     def process(self, batch: Batch) -> Batch | None:
-        """Apply ``map_series`` to every row; of rows that become one identity the first stays."""
+        """Apply ``map_series`` to every row; of rows that become one identity, in batches that came together, the first stays."""
         plan = batch.table.derive(self.owner, self._plan)
+        if batch.together is not None:
+            plan = self._collisions.first(batch.together, batch.table, plan, self._warn_of_collisions)
         for reason, rows in plan.dropped:
             self.counts.dropped[reason] += rows
         if plan.rows is not None:
             return batch.take(plan.rows, plan.table) if len(plan.rows) else None
-        return batch if plan.table is batch.table else batch.but(table=plan.table)
+        return batch if plan.table is None else batch.but(table=plan.table)
 
-    def _plan(self, table: SeriesTable) -> _Plan:
-        if table.origin is not None:
-            whole, rows = table.origin
-            plan = whole.derive(self.owner, self._plan)
-            if plan.rows is None:  # row by row: what was taken from one side can be taken from the other
-                return _Plan(table if plan.table is whole else plan.table.take(rows), None, ())
-        owner, map_series = self.owner, self.map_series
-        mapped = [series.derive(owner, map_series) for series in table.series]
-        first: dict[Series, int] = {}
-        for row, series in enumerate(mapped):
-            if series is not None:
-                first.setdefault(series, row)
-        if len(first) == len(mapped):
-            same = all(map(_is, mapped, table.series))
-            return _Plan(table if same else SeriesTable(first), None, ())
-        filtered = sum(series is None for series in mapped)
-        collided = len(mapped) - filtered - len(first)
-        if collided:
-            row, both = next((r, s) for r, s in enumerate(mapped) if s is not None and first[s] != r)
-            self._warn_of_collisions(collided, table.series[first[both]], table.series[row], both)
-        dropped = tuple((reason, n) for reason, n in ((self.drop_reason, filtered), ("collision", collided)) if n)
-        return _Plan(SeriesTable(first), np.fromiter(first.values(), np.intp, len(first)), dropped)
+    def _plan(self, table: SeriesTable) -> Plan:
+        return Planner(self.owner, self.map_series, self.drop_reason, self._warn_of_collisions).make(table)
+
+    @property
+    def _collisions(self) -> Collisions:
+        collisions: Collisions | None = self.__dict__.get("_known_collisions")
+        if collisions is None:
+            collisions = self.__dict__["_known_collisions"] = Collisions()
+        return collisions
 
     def _warn_of_collisions(self, rows: int, one: Series, other: Series, both: Series) -> None:
         """Warn once for each part of the settings that can be blamed; later ones are only counted."""
@@ -297,10 +279,6 @@ class SeriesProcessor(Processor[S]):
                 "processor %s%s makes %d series equal to others (first: %s and %s both become %s); the first of each is kept",
                 self.context.id, f" ({blamed})" if blamed else "", rows, one, other, both,
             )  # fmt: skip
-
-
-def _is(a: object, b: object) -> bool:
-    return a is b
 
 
 class ValueProcessor(Processor[S]):
@@ -359,6 +337,9 @@ class Exporter(Component[S], trio.abc.AsyncResource):
         if self.context.counts is None:
             self.context.counts = ExporterCounts()
         return self.context.counts  # type: ignore[no-any-return]
+
+    max_payload: int = sys.maxsize
+    """Bytes of the largest payload that the outbox need not ``cut``, told before each ``encode``, which may make use of it."""
 
     @abstractmethod
     def encode(self, batch: Batch) -> Iterable[Payload]:

@@ -187,18 +187,25 @@ class SeriesTable(Derivable):
     be made by taking, too. It is never itself taken from another.
     """
 
-    __slots__ = ("origin", "series")
+    __slots__ = ("_series", "origin")
 
-    series: tuple[Series, ...]
     origin: tuple[SeriesTable, npt.NDArray[np.intp]] | None
 
     def __init__(self, series: Iterable[Series]):
-        self.series = tuple(series)
+        self._series: tuple[Series, ...] | None = tuple(series)
         self.origin = None
         self._derived = ()
 
+    @property
+    def series(self) -> tuple[Series, ...]:
+        """The rows. Those of a table that was taken are looked up when they are asked for, which mostly nobody does."""
+        if self._series is None and self.origin is not None:
+            table, rows = self.origin
+            self._series = tuple(map(table.series.__getitem__, rows.tolist()))
+        return self._series or ()
+
     def __len__(self) -> int:
-        return len(self.series)
+        return len(self.origin[1] if self._series is None and self.origin is not None else self._series or ())
 
     def __iter__(self) -> Iterator[Series]:
         return iter(self.series)
@@ -206,7 +213,8 @@ class SeriesTable(Derivable):
     def take(self, rows: npt.NDArray[np.intp] | Sequence[int]) -> SeriesTable:
         """Return a new table of these rows, in this order."""
         index = np.asarray(rows, np.intp)
-        taken = SeriesTable(map(self.series.__getitem__, index.tolist()))
-        table, within = self.origin or (self, None)
-        taken.origin = table, index if within is None else within[index]
+        taken = SeriesTable(())
+        taken._series = None
+        table, within = self.origin or (self, np.arange(len(self)))
+        taken.origin = table, within[index]
         return taken

@@ -54,6 +54,7 @@ from exporters.kafka_records import (
 )
 from exporters.otlp_forms import Form, JsonForm, ProtobufForm
 from exporters.otlp_template import Division, Encoded, Segment, encode, template_of
+from exporters.wire import first_metric
 
 CLOSE_SECONDS = 1.0
 """How long letting go of the brokers may take."""
@@ -188,8 +189,6 @@ class Kafka(Exporter[KafkaSettings]):
         return [Record(record.group, record.key, one.body, one.points, one.samples) for one in pieces]
 
     def _drop_too_large(self, record: Record, outcome: _Outcome, than: str) -> None:
-        from exporters.wire import first_metric  # here, as it needs protobuf's classes
-
         outcome.refuse(record, "too_large")
         self._log(
             logging.ERROR, "too_large", "exporter %s: one point of %s makes a record of %d bytes, larger than %s; dropped",

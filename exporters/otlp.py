@@ -1,16 +1,17 @@
 """The exporter "otlp": to any OTLP destination, over HTTP (protobuf or JSON) or by gRPC.
 
-Strategy. A thin shell over parts that do no IO: the template encodes, a form joins and cuts, a codec compresses once,
-a sender (``otlp_http``, ``otlp_grpc``) does one exchange, and ``otlp_answers`` judges it. What the file leaves open the
-environment's OTEL_EXPORTER_OTLP_* say, by their own rules (``otlp_env``). Proxies are the environment's: HTTP_PROXY and
-HTTPS_PROXY over HTTP; by gRPC HTTPS_PROXY alone, for either scheme, as in Go and so in the Collector.
+Strategy. A thin shell over parts that do no IO: the template encodes, laid out so that the outbox need not cut; a form joins,
+and cuts what proves too large later; a codec compresses once; a sender (``otlp_http``, ``otlp_grpc``) does one exchange, and
+``otlp_answers`` judges it. What the file leaves open the environment's OTEL_EXPORTER_OTLP_* say, by their own rules
+(``otlp_env``). Proxies are the environment's: HTTP_PROXY and HTTPS_PROXY over HTTP; by gRPC HTTPS_PROXY alone, for either
+scheme, as in Go and so in the Collector.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from ebbtide import (
@@ -20,6 +21,7 @@ from ebbtide import (
     Context,
     Exporter,
     Headers,
+    Owner,
     Payload,
     PositiveDuration,
     PositiveSize,
@@ -35,7 +37,7 @@ from exporters.otlp_env import DEFAULT_HTTP, METRICS_PATH, Compression, Environm
 from exporters.otlp_forms import Form, JsonForm, ProtobufForm
 from exporters.otlp_http import HttpSender
 from exporters.otlp_seal import Codec, codec
-from exporters.otlp_template import encode
+from exporters.otlp_template import Division, encode
 
 if TYPE_CHECKING:
     from exporters.otlp_grpc import GrpcSender
@@ -71,6 +73,14 @@ class OtlpSettings(Settings):
     )
 
 
+class _Layout(NamedTuple):
+    """How requests are laid out for what the outbox takes uncut: in segments, serialized, of at most ``room`` bytes."""
+
+    max_payload: int
+    room: int
+    division: Division
+
+
 class Otlp(Exporter[OtlpSettings]):
     """Sends points to an OTLP destination: a Collector, or a backend."""
 
@@ -88,6 +98,7 @@ class Otlp(Exporter[OtlpSettings]):
         for warning in (*environment.warnings, *plan.warnings):
             self.context.log.warning("exporter %s: %s", self.context.id, warning)
         self._form: Form = JsonForm() if plan.protocol == "http/json" else ProtobufForm()
+        self._layout = self._laid_out()
         # By gRPC the channel compresses each message itself: bodies are held plain.
         self._codec: Codec = codec("none" if plan.protocol == "grpc" else plan.compression)
         self._sender: HttpSender | GrpcSender = (
@@ -101,12 +112,19 @@ class Otlp(Exporter[OtlpSettings]):
         return self.settings.max_request
 
     def encode(self, batch: Batch) -> Iterable[Payload]:
-        """Encode as one request, in the form in which it will be sent but for compression."""
-        encoded = encode(batch)
+        """Encode as requests that the outbox need not cut, in the form in which they will be sent but for compression."""
+        if self._layout.max_payload != self.max_payload:
+            self._layout = self._laid_out()
+        encoded = encode(batch, self._layout.division)
         if encoded.incomplete:
             self.counts.dropped["incomplete"] += encoded.incomplete
         if encoded.points:
-            yield Payload(b"", self._form.make(encoded.body), encoded.points, encoded.samples)
+            for body, points, samples in encoded.pieces(self._layout.room):
+                yield Payload(b"", self._form.make(body), points, samples)
+
+    def _laid_out(self) -> _Layout:
+        room = max(self.max_payload // self._form.growth, 1)
+        return _Layout(self.max_payload, room, Division(Owner.of("otlp division", room), lambda _: room))
 
     def join(self, bodies: list[bytes]) -> bytes:
         """Make one request of several, in order."""
@@ -252,7 +270,7 @@ class _Plan:
             usable = False
         if not usable:
             raise ConfigError(
-                f"cannot use the endpoint given by {self._source}: expected http://host:port or https://host:port",
+                f"cannot use the endpoint given by {self._source}: it is no URL; write http://host:port or https://host:port",
                 "endpoint",
             )
         return parts

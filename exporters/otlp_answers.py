@@ -46,7 +46,10 @@ def judge_http(status: int, headers: Mapping[str, str], body: bytes, points: int
     if said:
         reason += f", {said}"
     if status in RETRYABLE_STATUS:
-        raise Retry(retry_after(headers.get("retry-after", ""), now), f"{reason}; it is tried again")
+        raise Retry(
+            retry_after(headers.get("retry-after", ""), now),
+            f"{reason}; where this lasts, see the log of the destination",
+        )
     if status == 413 or (status == 400 and _BODY_TOO_LARGE in said):
         raise TooLarge(f"{reason}; the request is cut and sent again")
     if 300 <= status < 400:
@@ -162,7 +165,7 @@ def judge_grpc(code: str, details: str, status_details: bytes, where: str, secur
         return TooLarge(f"{reason}; the request is cut and sent again")
     delay = retry_delay(status_details)
     if code in RETRYABLE_CODES or (code == "RESOURCE_EXHAUSTED" and delay is not None):
-        return Retry(delay, f"{reason}; it is tried again")
+        return Retry(delay, f"{reason}; where this lasts, see the log of the destination")
     return Rejected(None, f"{reason}; {_GRPC_CURES.get(code, 'see the log of the destination')}")
 
 

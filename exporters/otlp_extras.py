@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ebbtide import Batch, Extra, NativeHistogram, Owner, Payload, Resource, Scope, Series
+from ebbtide import Batch, Extra, NativeHistogram, Payload, Resource, Scope, Series
 from exporters.otlp_native import EXEMPLARS_FIELD, Moment, data_of, ended, exemplars_field, point
 from exporters.otlp_points import Metric, attributes_of, is_native
 from exporters.otlp_splice import Growth, grow
-from exporters.otlp_writer import MOST_FRAMING, Form, Segment, metric_frame, resource_head, scope_head
-from exporters.protobuf import length_delimited, string_field
+from exporters.otlp_writer import Form, Segment, metric_frame, resource_head, scope_head
+from exporters.protobuf import MOST_FRAMING, length_delimited, string_field
+from exporters.wire import cut_payload
 
 Room = Callable[[Resource], int]
 """How many bytes of a resource may be in one segment."""
 
-_HEAD = Owner.of("otlp resource head")
 _NONE = Extra()
 
 
@@ -59,7 +59,7 @@ def extend(batch: Batch, form: Form, body: bytes, room: Room | None) -> tuple[by
         pieces.append((segment, content))
         begin = end
     for resource, more in natives.items():
-        content = length_delimited(1, resource.derive(_HEAD, resource_head) + more.scopes)
+        content = length_delimited(1, resource_head(resource) + more.scopes)
         pieces.append((Segment(resource, 0, 0, more.points, more.points), content))
     if room is not None:
         pieces = [part for segment, content in pieces for part in _cut(segment, content, room(segment.resource))]
@@ -83,8 +83,6 @@ def _placed(pieces: Iterable[tuple[Segment, bytes | memoryview]]) -> list[Segmen
 def _cut(segment: Segment, content: bytes | memoryview, room: int) -> list[tuple[Segment, bytes | memoryview]]:
     if len(content) <= room:
         return [(segment, content)]
-    from exporters.wire import cut_payload  # here, as it needs protobuf's classes
-
     parts = cut_payload(Payload(b"", bytes(content), segment.points, segment.samples), room)
     return [(replace(segment, points=part.points, samples=part.samples), part.body) for part in parts]
 

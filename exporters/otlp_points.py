@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
-from ebbtide import Family, Owner, Resource, Scope, Series, pairs, part_of
+from ebbtide import Family, Owner, Resource, Scope, Series, number_of, pairs, part_of
 from exporters.protobuf import key_value, length_delimited
 
 DATA_OF_KIND = {
@@ -26,8 +27,10 @@ DATA_OF_KIND = {
 }
 # in the point's message
 _ATTRIBUTES_FIELD = {"gauge": 7, "sum": 7, "histogram": 9, "summary": 7, "exponential_histogram": 1}
-_COMPOUND = frozenset(("histogram", "summary"))
+COMPOUND = frozenset(("histogram", "summary"))
+"""Data whose points are made of several rows."""
 
+_LABELS = 4096  # so many encoded labels are remembered: most values stand on many series
 _ATTRIBUTES = {number: Owner.of("otlp attributes", number) for number in set(_ATTRIBUTES_FIELD.values())}
 
 
@@ -79,27 +82,42 @@ def is_native(series: Series) -> bool:
 
 def attributes_of(series: Series, data: str) -> bytes:
     """Return the encoded attributes of a point of the series, in a metric of these data."""
-    return _attributes(series, data, {})
+    number = _ATTRIBUTES_FIELD[data]
+    if series.own:  # an `le` on what is no histogram: nobody shares these
+        return _encode(series.flat, number)
+    return series.base.derive(_ATTRIBUTES[number], lambda base: _encode(base.flat, number))
 
 
 class _Grouping:
+    """What was found so far.
+
+    Rows of a metric, and the bounds of a histogram, mostly come one after the other: ``_numbers`` is the last row that is
+    a number, and the points of its metric; ``_bounds`` the last row with a bound or quantile, and its point.
+    """
+
     def __init__(self) -> None:
         self._metrics: dict[tuple[object, ...], Metric] = {}
         self._places: list[tuple[Resource, Scope, Metric]] = []
         self._compound: dict[tuple[object, ...], Point] = {}
-        self._encoded: dict[tuple[str, str], bytes] = {}  # label pairs of this table, encoded once
+        self._numbers: tuple[Series, list[Point]] | None = None
+        self._bounds: tuple[Series, Point] | None = None
 
     def add(self, row: int, series: Series) -> None:
         data = DATA_OF_KIND.get(series.family.kind)
         if data is None:
             return
-        if data in _COMPOUND:
+        if data in COMPOUND:
             self._add_part(row, series, data)
-        else:
-            metric = self._metric(series, series.name, data)
-            metric.points.append(Point(_attributes(series, data, self._encoded), row))
+            return
+        if self._numbers is None or not _alike(series, self._numbers[0]):
+            self._numbers = series, self._metric(series, series.name, data).points
+        self._numbers[1].append(Point(attributes_of(series, data), row))
 
     def _add_part(self, row: int, series: Series, data: str) -> None:
+        before = self._bounds
+        if before is not None and series.own and series.base is before[0].base and _alike(series, before[0]):
+            _add_bound(before[1], number_of(series.own[1]), row, data)
+            return
         part = part_of(series)
         if part is None:
             return
@@ -110,13 +128,12 @@ class _Grouping:
             self._metric(series, part.name, data).points.append(point)
         if part.role == "count":
             point.row = row
-            point.attributes = _attributes(series, data, self._encoded)
+            point.attributes = attributes_of(series, data)
         elif part.role == "sum":
             point.sum_row = row
-        elif part.number in point.parts or (part.role == "bucket" and part.number == math.inf):
-            point.spare.append(row)
         else:
-            point.parts[part.number] = row
+            self._bounds = series, point
+            _add_bound(point, part.number, row, data)
 
     def _metric(self, series: Series, name: str, data: str) -> Metric:
         key = (name, series.family.identity, series.resource, series.scope)
@@ -129,23 +146,37 @@ class _Grouping:
     def finish(self) -> dict[Resource, Scopes]:
         resources: dict[Resource, Scopes] = {}
         for resource, scope, metric in self._places:
-            metric.points = [point for point in metric.points if point.row >= 0]
+            if metric.data in COMPOUND:
+                metric.points = [point for point in metric.points if point.row >= 0]
             if metric.points:
                 resources.setdefault(resource, {}).setdefault(scope, []).append(metric)
         return resources
 
 
-def _attributes(series: Series, data: str, encoded: dict[tuple[str, str], bytes]) -> bytes:
-    number = _ATTRIBUTES_FIELD[data]
-    if series.own:  # an `le` on what is no histogram: nobody shares these
-        return _encode(series.flat, number, encoded)
-    return series.base.derive(_ATTRIBUTES[number], lambda base: _encode(base.flat, number, encoded))
+def _alike(series: Series, other: Series) -> bool:
+    """Whether two series are rows of the same metric, as far as their names go."""
+    return (
+        series.name == other.name
+        and series.family is other.family
+        and series.resource is other.resource
+        and series.scope is other.scope
+    )
 
 
-def _encode(flat: tuple[str, ...], number: int, encoded: dict[tuple[str, str], bytes]) -> bytes:
-    out = []
-    for pair in pairs(flat):
-        if pair not in encoded:
-            encoded[pair] = key_value(*pair)
-        out.append(length_delimited(number, encoded[pair]))
-    return b"".join(out)
+def _add_bound(point: Point, number: float | None, row: int, data: str) -> None:
+    """Let the row be that of a bound or quantile, unless it is given twice, or is the +Inf bucket; None is no number."""
+    if number is None:
+        return
+    if number in point.parts or (data == "histogram" and number == math.inf):
+        point.spare.append(row)
+    else:
+        point.parts[number] = row
+
+
+def _encode(flat: tuple[str, ...], number: int) -> bytes:
+    return b"".join([length_delimited(number, _label(*pair)) for pair in pairs(flat)])
+
+
+@lru_cache(_LABELS)
+def _label(name: str, value: str) -> bytes:
+    return key_value(name, value)

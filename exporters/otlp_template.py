@@ -18,7 +18,8 @@ never negative and always add up to the count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -27,7 +28,9 @@ import numpy.typing as npt
 
 from ebbtide import Batch, Bools, Floats, Owner, Resource, SeriesTable
 from exporters.otlp_points import group
-from exporters.otlp_writer import START, SUM, TIME, VALUE, Form, Segment, Shape, divide, take, write
+from exporters.otlp_tails import START, SUM, TIME, VALUE, Shape
+from exporters.otlp_writer import Form, Segment, divide, take, write
+from exporters.pieces import Piece
 
 __all__ = ["Division", "Encoded", "Segment", "Template", "encode", "template_of"]
 
@@ -56,17 +59,30 @@ class Encoded:
     samples: int
     incomplete: int
 
+    def pieces(self, max_bytes: int) -> Iterator[Piece]:
+        """Walk its segments, in order, as requests of at most ``max_bytes``; one that is larger is a request by itself."""
+        if len(self.body) <= max_bytes:
+            yield self.body, self.points, self.samples
+            return
+        begin = end = points = samples = 0
+        for segment in self.segments:
+            if begin < end and segment.end - begin > max_bytes:
+                yield self.body[begin:end], points, samples
+                begin, points, samples = end, 0, 0
+            end = segment.end
+            points, samples = points + segment.points, samples + segment.samples
+        yield self.body[begin:end], points, samples
+
 
 def encode(batch: Batch, division: Division | None = None) -> Encoded:
     """Encode a batch, by the template of its table."""
     template = template_of(batch.table, division)
-    unfit = template.unfit_rows(batch)
-    if len(unfit):
-        fit = np.ones(len(batch), np.bool_)
-        fit[unfit] = False
-        rest = encode(batch.take(np.flatnonzero(fit)), division)
-        return replace(rest, incomplete=rest.incomplete + len(unfit))
     body = batch.derive(template, template.fill)
+    if body is None:
+        fit = np.ones(len(batch), np.bool_)
+        fit[template.unfit_rows(batch)] = False
+        rest = encode(batch.take(np.flatnonzero(fit)), division)
+        return replace(rest, incomplete=rest.incomplete + int((~fit).sum()))
     encoded = Encoded(body, template.segments, template.points, template.samples, template.incomplete)
     if batch.extras is None and (batch.stale is None or not template.incomplete):
         return encoded
@@ -107,8 +123,8 @@ class Template:
         self.samples = form.samples
         self.incomplete = rows - form.samples
 
-    def fill(self, batch: Batch) -> bytes:
-        """Return the request of a batch over the table that this template was made of."""
+    def fill(self, batch: Batch) -> bytes | None:
+        """Return the request of a batch over the table that this template was made of; None where it has unfit rows."""
         body = bytearray(self.form.body)
         if not body:
             return b""
@@ -119,8 +135,8 @@ class Template:
             words[shape.tails + TIME] = times[shape.rows]
             if shape.data == "number":
                 words[shape.tails + VALUE] = values[shape.rows]
-            else:
-                _fill_parts(words, batch, shape)
+            elif not _fill_parts(words, batch, shape):
+                return None
             if batch.stale is not None:
                 np.frombuffer(body, np.uint8)[shape.tails + shape.flags_at] = batch.stale[shape.rows]
         return bytes(body)
@@ -156,25 +172,32 @@ def _form(table: SeriesTable, division: Division | None = None) -> Form:
     return form if division is None else divide(form, division.room)
 
 
-def _fill_parts(words: Words, batch: Batch, shape: Shape) -> None:
-    values, stale = batch.values, _stale_rows(batch, shape.rows)
-    counts = np.clip(np.where(stale, 0.0, values[shape.rows]), 0.0, _MAX_COUNT)
-    parts = values[shape.part_rows]
-    if shape.data == "histogram":
-        parts[stale] = 0.0
-        cumulative = np.maximum.accumulate(np.clip(np.column_stack((parts, counts)), 0.0, _MAX_COUNT), axis=1)
-        whole = np.floor(cumulative).astype(np.uint64)
-        counts_out = whole[:, -1]
-        parts_out = np.diff(whole, axis=1, prepend=np.uint64(0))
-    else:
-        counts_out = counts.astype(np.uint64)
-        parts_out = parts.view(np.uint64)
-    words[shape.tails + VALUE] = counts_out
+def _fill_parts(words: Words, batch: Batch, shape: Shape) -> bool:
+    """Fill in counts, sums and parts; return whether all counts are counts."""
+    values, stale = batch.values, None if batch.stale is None else batch.stale[shape.rows]
+    parts = shape.part_rows.shape[1]
+    is_histogram = shape.data == "histogram"
+    counts = np.empty((len(shape.rows), parts + 1 if is_histogram else 1))
+    if is_histogram:
+        counts[:, :-1] = values[shape.part_rows]
+    counts[:, -1] = values[shape.rows]
+    if stale is not None:
+        counts[stale] = 0.0
+    if not (counts.max() <= _MAX_COUNT and counts.min() > -math.inf):  # a NaN is neither
+        return False
+    whole = np.maximum.accumulate(np.maximum(counts, 0.0, out=counts), axis=1).astype(np.uint64)
+    words[shape.tails + VALUE] = whole[:, -1]
     if len(shape.sum_rows):
-        words[shape.tails + SUM] = np.where(stale, 0.0, values[shape.sum_rows]).view(np.uint64)
-    if parts_out.shape[1]:
-        holes = np.arange(parts_out.shape[1]) * shape.stride + shape.parts_at
-        words[shape.tails[:, None] + holes] = parts_out
+        sums = values[shape.sum_rows]
+        words[shape.tails + SUM] = (sums if stale is None else np.where(stale, 0.0, sums)).view(np.uint64)
+    if is_histogram:
+        whole[:, 1:] -= whole[:, :-1].copy()
+        holes = whole
+    else:
+        holes = values[shape.part_rows].view(np.uint64)
+    if holes.shape[1]:
+        words[shape.tails[:, None] + (np.arange(holes.shape[1]) * shape.stride + shape.parts_at)] = holes
+    return True
 
 
 def _countable(values: Floats) -> Bools:

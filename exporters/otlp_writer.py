@@ -2,41 +2,36 @@
 
 Strategy. A ``Form`` is the request's bytes and arrays that say where each point begins and ends, where its tail of holes
 lies, and which rows fill it. It is written once, front to back, from points grouped by ``otlp_points``. The form of a table
-that was taken from another is *taken* from that one's form: whole points are kept or left out, the runs between them copied
-as they are, and only the lengths of the messages around them are written anew; no point is looked at by itself. In the same
-way a form is *divided*: what stands around a resource's points is repeated around each run of points that has room.
+that was taken from another is *taken* from that one's form: whole points are left out (``otlp_nesting``), so that it costs
+what is left out, and little for what stays. A form is *divided* by repeating what stands around a resource's points around
+each run of points that has room.
 """
 
 from __future__ import annotations
 
-import struct
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from importlib.metadata import version
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import AGENT_SCOPE, Bools, Resource, Scope
-from exporters.otlp_points import Metric, Point, Scopes
-from exporters.protobuf import key_value, length_delimited, string_field, tag, varint
+from ebbtide import AGENT_SCOPE, Bools, Owner, Resource, Scope
+from exporters.otlp_nesting import DATA, METRIC, RESOURCE, SCOPE, Edits, Nesting
+from exporters.otlp_points import Metric, Scopes
+from exporters.otlp_tails import Points, Shape
+from exporters.protobuf import MOST_FRAMING, key_value, length_delimited, string_field, tag, varint
 
 Index = npt.NDArray[np.intp]
 
 _CUMULATIVE = b"\x10\x02"  # aggregation_temporality = 2 in Sum and Histogram
 _MONOTONIC = b"\x18\x01"  # is_monotonic = true in Sum
 _DATA_FIELD = {"gauge": 5, "sum": 7, "histogram": 9, "exponential_histogram": 10, "summary": 11}  # in Metric
+_METRICS = 1024  # heads of so many metrics are remembered
+_HEAD = Owner.of("otlp head")
 
-MOST_FRAMING = 6  # bytes of a message's tag and length at most: field numbers are below 16, lengths below 2**35
-
-_HOLE = bytes(8)
-# start, time and value of a NumberDataPoint, then its flags; each hole lies one byte behind its tag.
-NUMBER_TAIL = b"\x11" + _HOLE + b"\x19" + _HOLE + b"\x21" + _HOLE + b"\x40\x00"
-START, TIME, VALUE = 1, 10, 19  # offsets of the holes in the tail, for all three kinds of point
-_AFTER_VALUE = 27
-SUM = 28  # Histogram and Summary: the hole of the sum, behind that of the count (at VALUE)
+_RELEASE = version("ebbtide")  # found out at once: it opens files, and later none may be left to open
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,25 +43,6 @@ class Segment:
     end: int
     points: int
     samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Points whose tails have the same layout. ``points`` are their numbers in the form, ``tails`` the tails' offsets.
-
-    ``rows`` hold the value of a number, the count of a histogram or summary; ``sum_rows`` is empty where there is no
-    sum; ``part_rows`` points x parts. ``parts_at`` is the first part's hole, from the tail, ``stride`` the way to the next.
-    """
-
-    data: str  # number, histogram, summary
-    points: Index
-    tails: Index
-    rows: Index
-    sum_rows: Index
-    part_rows: Index
-    parts_at: int
-    stride: int
-    flags_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +70,14 @@ class Form:
     """The bytes of a table's request. ``point_of`` row -> its point, -1 where it has none.
 
     ``starts`` and ``ends`` say by a point's number where it lies. In a form that was taken from another, points keep their
-    numbers, ``frames`` are empty and nothing is taken from it in turn.
+    numbers, ``frames`` are empty, ``nesting`` is the other's, and nothing is taken from it in turn.
     """
 
     body: bytes
     segments: list[Segment]
     shapes: list[Shape]
     frames: list[_Frame]
+    nesting: Nesting
     starts: Index
     ends: Index
     point_of: Index
@@ -114,50 +91,73 @@ class Form:
 
 def write(groups: dict[Resource, Scopes], rows: int) -> Form:
     """Write the points of a table of ``rows`` rows."""
-    point_of = np.full(rows, -1, np.intp)
-    pieces: list[bytes] = []
-    tails: list[int] = []  # from the point's start
-    layouts: dict[tuple[str, int, bool], list[tuple[int, Point]]] = defaultdict(list)
+    points = Points()
     frames = []
     for resource, scopes in groups.items():
         framed = []
         for scope, metrics in scopes.items():
             inside = []
             for metric in metrics:
-                first = len(pieces)
-                for point in metric.points:
-                    point_of[point.rows] = len(pieces)
-                    layouts[_layout(metric.data, point)].append((len(pieces), point))
-                    tail = _tail(metric.data, point)
-                    head = tag(1) + varint(len(point.attributes) + len(tail)) + point.attributes
-                    tails.append(len(head))
-                    pieces.append(head + tail)
-                inside.append(metric_frame(metric, first, len(pieces)))
+                first = len(points.pieces)
+                points.write(metric)
+                inside.append(metric_frame(metric, first, len(points.pieces)))
             framed.append((scope_head(scope), string_field(3, scope.schema_url), inside))
         frames.append(_Frame(resource, resource_head(resource), framed))
-    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.intp)
-    starts = ends - np.array([len(piece) for piece in pieces], np.intp)
-    shapes = [_shape(data, points) for (data, _, _), points in layouts.items()]
-    loose = Form(b"".join(pieces), [], shapes, frames, starts, ends, point_of, len(pieces))
-    return _assemble(loose, np.ones(len(pieces), np.bool_), point_of, np.array(tails, np.intp))
+    ends = points.ends()
+    starts = np.concatenate(([0], ends))[:-1]
+    loose = Form(
+        b"".join(points.pieces),
+        [],
+        points.shapes(ends),
+        frames,
+        Nesting(0),
+        starts,
+        ends,
+        points.point_of(rows),
+        len(ends),
+    )
+    return _assemble(loose)
 
 
 def take(form: Form, rows: Index) -> Form | None:
     """Return the form of a table of these rows of the form's table; None where a point would lose some of its rows."""
     if not form.frames:
         return None
-    size = len(form.point_of)
-    place = np.full(size, -1, np.intp)
+    place = np.full(len(form.point_of), -1, np.intp)
     place[rows] = np.arange(len(rows))
     point_of = form.point_of[rows]
-    with_point = form.point_of[form.point_of >= 0]
-    before = np.bincount(with_point, minlength=form.points)
-    after = np.bincount(point_of[point_of >= 0], minlength=form.points)
+    before, after = _sizes(form.point_of, form.points), _sizes(point_of, form.points)
     kept = after > 0
     if (after[kept] != before[kept]).any():
         return None
-    shapes = [moved for shape in form.shapes if (moved := _moved(shape, kept, place)) is not None]
-    return _assemble(replace(form, shapes=shapes), kept, point_of)
+    edits = form.nesting.without(~kept, form.starts, form.ends)
+    starts = edits.moved(form.starts)
+    by = starts - form.starts
+    return Form(
+        body=edits.apply(form.body),
+        segments=_left(form.segments, kept, after, edits),
+        shapes=[moved for shape in form.shapes if (moved := _moved(shape, kept, place, by)) is not None],
+        frames=[],
+        nesting=form.nesting,
+        starts=starts,
+        ends=form.ends + by,
+        point_of=point_of,
+        points=int(kept.sum()),
+    )
+
+
+def _sizes(point_of: Index, points: int) -> Index:
+    """How many rows each point stands for."""
+    return np.bincount(point_of[point_of >= 0], minlength=points)
+
+
+def _left(segments: list[Segment], kept: Bools, sizes: Index, edits: Edits) -> list[Segment]:
+    """The segments in which there are points yet."""
+    firsts = np.cumsum([0, *(segment.points for segment in segments[:-1])])
+    places = edits.moved(np.array([(segment.start, segment.end) for segment in segments], np.intp))
+    counts = np.add.reduceat(np.stack((kept, sizes), axis=1), firsts)
+    numbered = zip(segments, places.tolist(), counts.tolist(), strict=True)
+    return [Segment(segment.resource, *place, *count) for segment, place, count in numbered if count[0]]
 
 
 def divide(form: Form, room: Callable[[Resource], int]) -> Form:
@@ -172,7 +172,7 @@ def divide(form: Form, room: Callable[[Resource], int]) -> Form:
     ]
     if len(frames) == len(form.frames):
         return form
-    return _assemble(replace(form, frames=frames), np.ones(form.points, np.bool_), form.point_of)
+    return _assemble(replace(form, frames=frames))
 
 
 def _divided(form: Form, frame: _Frame, segment: Segment, room: int) -> list[_Frame]:
@@ -206,185 +206,135 @@ def _divided(form: Form, frame: _Frame, segment: Segment, room: int) -> list[_Fr
     return [*parts, replace(frame, scopes=scopes)]
 
 
-def _moved(shape: Shape, kept: Bools, place: Index) -> Shape | None:
-    """Leave the shape's points that are not kept; its rows are where ``place`` says."""
+def _moved(shape: Shape, kept: Bools, place: Index, by: Index) -> Shape | None:
+    """Leave the shape's points that are not kept; its rows are where ``place`` says, its tails moved ``by`` point."""
     left = kept[shape.points]
     if not left.any():
         return None
     sums = shape.sum_rows if not len(shape.sum_rows) else place[shape.sum_rows[left]]
+    points = shape.points[left]
     return replace(
         shape,
-        points=shape.points[left],
-        tails=shape.tails[left],
+        points=points,
+        tails=shape.tails[left] + by[points],
         rows=place[shape.rows[left]],
         sum_rows=sums,
         part_rows=place[shape.part_rows[left]],
     )
 
 
-def _assemble(form: Form, kept: Bools, point_of: Index, within: Index | None = None) -> Form:
-    """Frame the kept points of a form anew. ``within``: offsets of the tails in their points, where not yet in shapes."""
-    sizes = np.where(kept, form.ends - form.starts, 0)
-    total = np.concatenate(([0], np.cumsum(sizes)))
-    count = np.concatenate(([0], np.cumsum(kept)))
-    samples = np.bincount(point_of[point_of >= 0], minlength=len(kept))
-    sampled = np.concatenate(([0], np.cumsum(samples)))
-    out = _Out()
-    bases = np.zeros(len(kept), np.intp)  # what to add to a point's place among the kept ones
-    segments = []
-    for frame in form.frames:
-        began = out.size
-        scopes = [
-            (first, last, left)
-            for first, last, metrics in frame.scopes
-            if (left := [m for m in metrics if count[m.last] > count[m.first]])
-        ]
-        if not scopes:
-            continue
-        _open_resource(out, frame.head, scopes, total)
-        for first, last, metrics in scopes:
-            out.write(tag(2), varint(_scope_size(first, last, metrics, total)), first)
-            for metric in metrics:
-                out.open_metric(metric, int(total[metric.last] - total[metric.first]))
-                bases[metric.first : metric.last] = out.size - total[metric.first]
-                out.copy(form, kept, metric.first, metric.last)
-                out.write(metric.after)
-            out.write(last)
-        inside = [(m.first, m.last) for _, _, metrics in scopes for m in metrics]
-        points = sum(int(count[last] - count[first]) for first, last in inside)
-        rows = sum(int(sampled[last] - sampled[first]) for first, last in inside)
-        segments.append(Segment(frame.resource, began, out.size, points, rows))
-    starts = total[:-1] + bases
-    shapes = []
-    for shape in form.shapes:
-        tail = within[shape.points] if within is not None else shape.tails - form.starts[shape.points]
-        shapes.append(replace(shape, tails=starts[shape.points] + tail))
-    frames = form.frames if kept.all() else []
-    return Form(b"".join(out.pieces), segments, shapes, frames, starts, starts + sizes, point_of, int(count[-1]))
+def _assemble(form: Form) -> Form:
+    """Frame the points of a form anew."""
+    out = _Out(form)
+    segments = [out.frame(frame) for frame in form.frames]
+    starts = np.concatenate(([0], np.cumsum(form.ends - form.starts)))[:-1] + out.bases
+    by = starts - form.starts
+    shapes = [replace(shape, tails=shape.tails + by[shape.points]) for shape in form.shapes]
+    ends = form.ends + by
+    return Form(
+        b"".join(out.pieces), segments, shapes, form.frames, out.nesting, starts, ends, form.point_of, form.points
+    )
 
 
 class _Out:
-    """Bytes written so far."""
+    """Bytes written so far, of the points of a form. ``bases``: what to add to a point's place among the points."""
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form) -> None:
         self.pieces: list[bytes] = []
-        self.size = 0
+        self.bases = np.zeros(form.points, np.intp)
+        self.nesting = Nesting(form.points)
+        self._size = 0
+        self._form = form
+        self._total = _sums(form.ends - form.starts)  # bytes of the points before each
+        self._sampled = _sums(_sizes(form.point_of, form.points))
 
-    def write(self, *pieces: bytes) -> None:
-        self.pieces += pieces
-        self.size += sum(map(len, pieces))
+    def frame(self, frame: _Frame) -> Segment:
+        """Write the points of a resource, and what stands around them."""
+        began, first = self._size, frame.scopes[0][2][0].first
+        sizes = [self._scope_size(*scope) for scope in frame.scopes]
+        self._open(RESOURCE, 1, len(frame.head) + sum(_framed(size) for size in sizes), first)
+        self._write(frame.head)
+        points = samples = 0
+        for size, (head, last, metrics) in zip(sizes, frame.scopes, strict=True):
+            self._open(SCOPE, 2, size, metrics[0].first)
+            self._write(head)
+            for metric in metrics:
+                self._metric(metric)
+                points += metric.last - metric.first
+                samples += self._sampled[metric.last] - self._sampled[metric.first]
+            self._write(last)
+        return Segment(frame.resource, began, self._size, points, samples)
 
-    def open_metric(self, metric: MetricFrame, points_size: int) -> None:
-        data_size = points_size + len(metric.after)
-        size = len(metric.head) + _framed(metric.data_field, data_size)
-        self.write(tag(2), varint(size), metric.head, tag(metric.data_field), varint(data_size))
+    def _metric(self, metric: MetricFrame) -> None:
+        first, last = metric.first, metric.last
+        size = self._data_size(metric)
+        self._open(METRIC, 2, len(metric.head) + _framed(size), first)
+        self._write(metric.head)
+        self._open(DATA, metric.data_field, size, first)
+        self.bases[first:last] = self._size - self._total[first]
+        self._write(self._form.body[self._form.starts[first] : self._form.ends[last - 1]])
+        self._write(metric.after)
 
-    def copy(self, form: Form, kept: Bools, first: int, last: int) -> None:
-        """Copy the kept points ``first:last`` run by run."""
-        edges = np.flatnonzero(np.diff(kept[first:last], prepend=False, append=False)) + first
-        for begin, end in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True):
-            self.write(form.body[form.starts[begin] : form.ends[end - 1]])
+    def _open(self, level: int, field: int, size: int, first: int) -> None:
+        began = self._size
+        self._write(tag(field) + varint(size))
+        self.nesting.note(level, began, self._size, size, first)
+
+    def _write(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self._size += len(piece)
+
+    def _data_size(self, metric: MetricFrame) -> int:
+        return self._total[metric.last] - self._total[metric.first] + len(metric.after)
+
+    def _scope_size(self, first: bytes, last: bytes, metrics: list[MetricFrame]) -> int:
+        inside = (_framed(len(metric.head) + _framed(self._data_size(metric))) for metric in metrics)
+        return len(first) + len(last) + sum(inside)
 
 
-def _open_resource(out: _Out, head: bytes, scopes: list[tuple[bytes, bytes, list[MetricFrame]]], total: Index) -> None:
-    size = len(head) + sum(_framed(2, _scope_size(first, last, metrics, total)) for first, last, metrics in scopes)
-    out.write(tag(1), varint(size), head)
+def _sums(numbers: Index) -> list[int]:
+    """How much is before each of these numbers, and at last their sum."""
+    return [0, *np.cumsum(numbers).tolist()]
 
 
-def _scope_size(first: bytes, last: bytes, metrics: list[MetricFrame], total: Index) -> int:
-    size = len(first) + len(last)
-    for metric in metrics:
-        data_size = int(total[metric.last] - total[metric.first]) + len(metric.after)
-        size += _framed(2, len(metric.head) + _framed(metric.data_field, data_size))
-    return size
-
-
-def _framed(field: int, size: int) -> int:
+def _framed(size: int) -> int:
     """The size of a message of ``size`` bytes as a field."""
-    return len(tag(field)) + len(varint(size)) + size
+    return 1 + len(varint(size)) + size
 
 
 def resource_head(resource: Resource) -> bytes:
-    """Encode what stands before a resource's metrics."""
+    """Encode what stands before a resource's metrics, once."""
+    return resource.derive(_HEAD, _resource_head)
+
+
+def _resource_head(resource: Resource) -> bytes:
     attributes = b"".join(length_delimited(1, key_value(*pair)) for pair in resource.attributes)
     return length_delimited(1, attributes) if attributes else b""
 
 
-@cache
-def _release() -> str:
-    """Return this agent's version; finding it out opens files."""
-    return version("ebbtide")
-
-
 def scope_head(scope: Scope) -> bytes:
-    """Encode what stands before a scope's metrics; behind them follows its schema URL, field 3."""
-    name, release = (scope.name, scope.version) if scope is not AGENT_SCOPE else ("ebbtide", _release())
+    """Encode what stands before a scope's metrics, once; behind them follows its schema URL, field 3."""
+    return scope.derive(_HEAD, _scope_head)
+
+
+def _scope_head(scope: Scope) -> bytes:
+    name, release = (scope.name, scope.version) if scope is not AGENT_SCOPE else ("ebbtide", _RELEASE)
     attributes = b"".join(length_delimited(3, key_value(*pair)) for pair in scope.attributes)
     return length_delimited(1, string_field(1, name) + string_field(2, release) + attributes)
+
+
+@lru_cache(_METRICS)
+def _metric_head(name: str, help: str, unit: str, kind: str) -> bytes:
+    head = string_field(1, name) + string_field(2, help) + string_field(3, unit)
+    return head + length_delimited(12, key_value("prometheus.type", kind))
 
 
 def metric_frame(metric: Metric, first: int, last: int) -> MetricFrame:
     """Return what stands around the points ``first:last`` of a metric."""
     family = metric.family
-    head = string_field(1, metric.name) + string_field(2, family.help) + string_field(3, family.unit)
-    head += length_delimited(12, key_value("prometheus.type", family.kind))
+    head = _metric_head(metric.name, family.help, family.unit, family.kind)
     if metric.data == "sum":
         after = _CUMULATIVE + (_MONOTONIC if family.kind == "counter" else b"")
     else:
         after = _CUMULATIVE if metric.data.endswith("histogram") else b""
     return MetricFrame(head, _DATA_FIELD[metric.data], after, first, last)
-
-
-def _layout(data: str, point: Point) -> tuple[str, int, bool]:
-    """What decides where the holes lie in a point's tail."""
-    if data in ("histogram", "summary"):
-        return data, len(point.parts), point.sum_row >= 0
-    return "number", 0, False
-
-
-def _tail(data: str, point: Point) -> bytes:
-    """What stands behind a point's attributes: the tags of its numbers, with holes for them."""
-    if data == "histogram":
-        return _histogram_tail(tuple(sorted(point.parts)), point.sum_row >= 0)
-    if data == "summary":
-        return _summary_tail(tuple(sorted(point.parts)))
-    return NUMBER_TAIL
-
-
-def _histogram_tail(bounds: tuple[float, ...], with_sum: bool) -> bytes:
-    tail = NUMBER_TAIL[:_AFTER_VALUE]  # start, time, and the count in place of the value: the same tags
-    if with_sum:
-        tail += b"\x29" + _HOLE
-    tail += length_delimited(6, bytes(8 * (len(bounds) + 1)))
-    if bounds:
-        tail += length_delimited(7, struct.pack(f"<{len(bounds)}d", *bounds))
-    return tail + b"\x50\x00"
-
-
-def _summary_tail(quantiles: tuple[float, ...]) -> bytes:
-    values = (length_delimited(6, b"\x09" + struct.pack("<d", quantile) + b"\x11" + _HOLE) for quantile in quantiles)
-    return NUMBER_TAIL[:_AFTER_VALUE] + b"\x29" + _HOLE + b"".join(values) + b"\x40\x00"
-
-
-def _shape(data: str, points: list[tuple[int, Point]]) -> Shape:
-    """Describe points of one layout by arrays; where their tails lie is known later."""
-    first = points[0][1]
-    with_sum = data != "number" and first.sum_row >= 0
-    parts = len(first.parts)
-    if data == "histogram":
-        packed = len(length_delimited(6, bytes(8 * (parts + 1)))) - 8 * (parts + 1)
-        parts_at, stride = _AFTER_VALUE + 9 * with_sum + packed, 8
-    else:
-        parts_at, stride = _AFTER_VALUE + 9 + 12, 20
-    part_rows = [[point.parts[number] for number in sorted(point.parts)] for _, point in points]
-    return Shape(
-        data=data,
-        points=np.array([number for number, _ in points], np.intp),
-        tails=np.zeros(len(points), np.intp),
-        rows=np.array([point.row for _, point in points], np.intp),
-        sum_rows=np.array([point.sum_row for _, point in points] if with_sum else [], np.intp),
-        part_rows=np.array(part_rows, np.intp).reshape(len(points), parts),
-        parts_at=parts_at,
-        stride=stride,
-        flags_at=len(_tail(data, first)) - 1,
-    )

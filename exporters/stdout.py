@@ -17,9 +17,10 @@ from typing import Literal
 import trio
 
 from ebbtide import Batch, ClosedOutput, Context, Exporter, Payload, Retry, Settings, option
+from exporters.otlp_json import from_json, to_json
 from exporters.otlp_template import encode
 from exporters.text import Style, render
-from exporters.wire import cut_payload, from_json, to_json
+from exporters.wire import cut_payload
 
 STANDARD_OUTPUT = 1
 _CLOSED = {errno.EPIPE, errno.EIO, errno.EBADF, errno.ECONNRESET}  # a reader gone, a terminal hung up

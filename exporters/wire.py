@@ -1,25 +1,32 @@
-"""Serialized OTLP requests: cutting them where they are too large, and counting them; their JSON form is beside.
+"""Serialized OTLP requests: cutting them where they are too large, and counting them. Sans-IO.
 
-Strategy. Everything here works on whole ``ExportMetricsServiceRequest`` messages by opentelemetry-proto's classes: it
-runs for what is too large, not on the hot path. Cutting walks the four levels (resource, scope, metric, point) by one
-recursion: what fits stays whole, what does not is dealt out, in order, into copies of its own shell.
+Strategy. A request is walked by the lengths of its messages; what they say is not read, nor built anew. Cutting goes down
+the levels (resource, scope, metric, point) by one recursion: what fits is skipped by its length and copied as it is, what
+does not is dealt out, in order, with what stands around it repeated around every run of its parts. Points are counted on
+the way. What is known to be too large beforehand is laid out in pieces by its template (``otlp_writer.divide``): here is
+cut what is encoded already, since its destination takes less than it did.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
-from google.protobuf.message import Message
-from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from collections.abc import Iterator
 
 from ebbtide import Payload
-from exporters.otlp_json import from_json, request_to_json, to_json
 from exporters.pieces import Piece, payloads
+from exporters.protobuf import MOST_FRAMING, Field, fields, length_delimited
 
-__all__ = ["Piece", "count", "cut", "cut_payload", "first_metric", "from_json", "request_to_json", "to_json"]
+_GAUGE, _SUM, _HISTOGRAM, _EXPONENTIAL, _SUMMARY = 5, 7, 9, 10, 11  # the oneof of data in Metric
+_METRIC, _POINT = 3, 5  # levels
+_NAME = 1  # in Metric
 
-_PREFIX = 6  # bytes of a tag and a length at most: field numbers are below 16, lengths below 2**35
+CHILDREN = (
+    frozenset((1,)),
+    frozenset((2,)),
+    frozenset((2,)),
+    frozenset((_GAUGE, _SUM, _HISTOGRAM, _EXPONENTIAL, _SUMMARY)),
+    frozenset((1,)),
+)
+"""Which fields lead inwards, level by level: resource_metrics, scope_metrics, metrics, the oneof of data, data_points."""
 
 
 def cut(body: bytes, max_bytes: int) -> list[Piece]:
@@ -28,8 +35,7 @@ def cut(body: bytes, max_bytes: int) -> list[Piece]:
     A single point that is larger still comes back alone, larger than asked for. Each piece has its counts; samples are
     counted as Prometheus would expose the point: a histogram is its buckets, its count, and its sum where there is one.
     """
-    request = ExportMetricsServiceRequest.FromString(body)
-    return [(part.SerializeToString(), *count(part)) for part in _split(request, 0, max_bytes)]
+    return [*_split(body, 0, len(body), 0, 0, max_bytes)]
 
 
 def cut_payload(payload: Payload, max_bytes: int) -> list[Payload]:
@@ -37,73 +43,89 @@ def cut_payload(payload: Payload, max_bytes: int) -> list[Payload]:
     return payloads(payload, cut(payload.body, max_bytes))
 
 
-def count(request: Message) -> tuple[int, int]:
-    """Return the points of a request, and the Prometheus samples they stand for."""
-    points = samples = 0
-    for kind, data_points in _walk(request):
-        points += len(data_points)
-        if kind == "histogram":
-            samples += sum(len(p.bucket_counts) + 1 + p.HasField("sum") for p in data_points)
-        elif kind == "summary":
-            samples += sum(len(p.quantile_values) + 2 for p in data_points)
-        else:
-            samples += len(data_points)
-    return points, samples
+def count(body: bytes) -> tuple[int, int]:
+    """Return the points of a serialized request, and the Prometheus samples they stand for."""
+    return _count(body, 0, len(body), 0, 0)
 
 
 def first_metric(body: bytes) -> str:
     """Return the name of the first metric of a serialized request; "" where there is none."""
-    request = ExportMetricsServiceRequest.FromString(body)
-    metrics = (m for r in request.resource_metrics for s in r.scope_metrics for m in s.metrics)
-    return next((metric.name for metric in metrics), "")
+    at, end = 0, len(body)
+    for inwards in CHILDREN[:_METRIC]:
+        at, end = next(
+            ((begin, after) for number, _, begin, after in fields(body, at, end) if number in inwards), (0, 0)
+        )
+    return next(
+        (body[begin:after].decode() for number, _, begin, after in fields(body, at, end) if number == _NAME), ""
+    )
 
 
-def _walk(request: Any) -> Iterator[tuple[str, Any]]:
-    for resource_metrics in request.resource_metrics:
-        for scope_metrics in resource_metrics.scope_metrics:
-            for metric in scope_metrics.metrics:
-                yield metric.WhichOneof("data") or "", _points_of(metric)
+def _split(body: bytes, at: int, end: int, level: int, data: int, limit: int) -> Iterator[Piece]:
+    """Cut a message ``body[at:end]`` of this level into messages of at most ``limit`` bytes, or of one point.
 
-
-def _points_of(metric: Any) -> Any:
-    kind = metric.WhichOneof("data")
-    return getattr(metric, kind).data_points if kind else []
-
-
-_LEVELS: tuple[Callable[[Any], Any], ...] = (
-    lambda request: request.resource_metrics,
-    lambda resource_metrics: resource_metrics.scope_metrics,
-    lambda scope_metrics: scope_metrics.metrics,
-    _points_of,
-)
-
-
-def _split(message: Any, level: int, limit: int) -> Iterator[Any]:
-    """Cut a message of this level into messages of at most ``limit`` bytes, or of one point."""
-    if level == len(_LEVELS) or message.ByteSize() <= limit:
-        yield message
+    ``data``: which of Metric's oneof the message is within, 0 where it is outside.
+    """
+    if end - at <= limit or level == _POINT:
+        yield body[at:end], *_count(body, at, end, level, data)
         return
-    children = _LEVELS[level]
-    shell = type(message)()
-    shell.CopyFrom(message)
-    del children(shell)[:]
-    room = limit - shell.ByteSize() - _PREFIX  # of a metric, the length of the data within grows too
-    run: list[Any] = []
-    used = 0
-    for child in children(message):
-        for part in _split(child, level + 1, room - _PREFIX):
-            size = part.ByteSize() + _PREFIX
-            if run and used + size > room:
-                yield _filled(shell, children, run)
-                run, used = [], 0
+    head, children, tail = _opened(body, at, end, level)
+    room = limit - len(head) - len(tail)
+    run: list[bytes] = []
+    used = points = samples = 0
+    for child in children:
+        for part, more_points, more_samples in _parts(body, child, level, data, room):
+            if run and used + len(part) > room:
+                yield b"".join((head, *run, tail)), points, samples
+                run, used, points, samples = [], 0, 0, 0
             run.append(part)
-            used += size
+            used, points, samples = used + len(part), points + more_points, samples + more_samples
     if run:
-        yield _filled(shell, children, run)
+        yield b"".join((head, *run, tail)), points, samples
 
 
-def _filled(shell: Any, children: Callable[[Any], Any], run: list[Any]) -> Any:
-    message = type(shell)()
-    message.CopyFrom(shell)
-    children(message).extend(run)
-    return message
+def _parts(body: bytes, child: Field, level: int, data: int, room: int) -> Iterator[Piece]:
+    """Cut a field within a message of this level into fields of at most ``room`` bytes."""
+    number, start, begin, end = child
+    data = number if level == _METRIC else data
+    if end - start <= room:
+        yield body[start:end], *_count(body, begin, end, level + 1, data)
+        return
+    for content, points, samples in _split(body, begin, end, level + 1, data, room - MOST_FRAMING):
+        yield length_delimited(number, content), points, samples
+
+
+def _opened(body: bytes, at: int, end: int, level: int) -> tuple[bytes, list[Field], bytes]:
+    """Return what stands before and behind the children of a message, and these. Other fields may stand in any order."""
+    inwards = CHILDREN[level]
+    children: list[Field] = []
+    before: list[bytes] = []
+    behind: list[bytes] = []
+    for field in fields(body, at, end):
+        number, start, _, after = field
+        if number in inwards:
+            children.append(field)
+        else:
+            (behind if children else before).append(body[start:after])
+    return b"".join(before), children, b"".join(behind)
+
+
+def _count(body: bytes, at: int, end: int, level: int, data: int) -> tuple[int, int]:
+    """Return the points and samples of a message of this level."""
+    if level == _POINT:
+        return 1, _samples(body, at, end, data)
+    points = samples = 0
+    for number, _, begin, after in fields(body, at, end):
+        if number in CHILDREN[level]:
+            inside = _count(body, begin, after, level + 1, number if level == _METRIC else data)
+            points, samples = points + inside[0], samples + inside[1]
+    return points, samples
+
+
+def _samples(body: bytes, at: int, end: int, data: int) -> int:
+    """Count a point's samples by the fields of HistogramDataPoint and SummaryDataPoint (metrics.proto)."""
+    if data == _HISTOGRAM:
+        found = {number: after - begin for number, _, begin, after in fields(body, at, end)}
+        return found.get(6, 0) // 8 + 1 + (5 in found)  # bucket_counts, packed fixed64; sum
+    if data == _SUMMARY:
+        return sum(number == 6 for number, _, _, _ in fields(body, at, end)) + 2  # quantile_values; sum and count
+    return 1

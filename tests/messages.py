@@ -52,8 +52,6 @@ NO_MESSAGES = {
     "no stderr": "raised and caught in the writing of the log",
     "nobody reads stderr": "raised and caught in the writing of the log",
     "the client did not read the answer": "raised and caught in the admin port",
-    "not the boundaries of an exponential bucket": "raised and caught where an answer's native histogram is read",
-    "not the boundary of an exponential bucket": "raised and caught where an answer's native histogram is read",
     "none is installed; see ebbtide components": "filled into a list of types",
     "the agent's own telemetry:": "the beginning of a sentence that is listed with its end",
     f"cannot read the line {HOLE}: {HOLE}": "said with the number of the line instead",

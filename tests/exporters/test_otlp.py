@@ -10,17 +10,24 @@ from typing import Any
 import pytest
 import trio
 import trustme
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
 from pydantic import ValidationError
 
+from agent.backlog import Backlog
+from agent.folded import FoldedLog
 from agent.scripted import Step, answer, serve, then_close, then_hang, then_reset
+from agent.settings import OutboxSettings
 from agent.testing import comparable, reference_request
 from ebbtide import Batch, ConfigError, Payload, Rejected, Retry, TooLarge
 from exporters.otlp import OTLP_USER_AGENT, Otlp, OtlpSettings
+from exporters.otlp_forms import ProtobufForm
 from exporters.otlp_json import from_json
+from tests.exporters.test_otlp_template import any_batch
 
 PROTOBUF = {"Content-Type": "application/x-protobuf"}
 OK = answer(200, b"", PROTOBUF)
@@ -74,6 +81,55 @@ async def test_counts(batch):
     (payload,) = otlp.encode(without_counts)
     assert otlp.counts.dropped["incomplete"] == len(without_counts) - payload.samples > 0
     assert list(otlp.encode(without_counts.take([1]))) == []
+
+
+@pytest.mark.parametrize("protocol", ["http/protobuf", "http/json", "grpc"])
+@settings(max_examples=60, deadline=None)
+@given(any_batch(), st.integers(1, 3000))
+def test_requests_are_laid_out_for_what_the_outbox_takes(protocol: str, batch: Batch, limit: int):
+    otlp, whole = exporter(protocol=protocol), exporter(protocol=protocol)
+    otlp.max_payload = limit
+    payloads, expected = list(otlp.encode(batch)), list(whole.encode(batch))
+    got = [payload.body for payload in payloads]
+    assert comparable(read(otlp, got)) == comparable(read(whole, [payload.body for payload in expected]))
+    for column in ("points", "samples"):
+        assert sum(getattr(p, column) for p in payloads) == sum(getattr(p, column) for p in expected)
+    assert otlp.counts.dropped == whole.counts.dropped
+    if protocol != "http/json":  # whose numbers are longer at times than is thought
+        assert all(len(payload.body) <= limit or payload.points == 1 for payload in payloads)
+        assert all(otlp.cut(payload, limit) == [payload] for payload in payloads)
+
+
+def read(otlp: Otlp, bodies: list[bytes]) -> ExportMetricsServiceRequest:
+    return ExportMetricsServiceRequest.FromString(b"".join(ProtobufForm().adopt(body) for body in bodies))
+
+
+async def test_a_steady_table_is_laid_out_once_for_each_limit(batch):
+    otlp = exporter()
+    for limit, pieces in ((1000, 3), (10**6, 1), (1000, 3)):
+        otlp.max_payload = limit
+        first, again = ([p.body for p in otlp.encode(one)] for one in (batch, batch.but()))
+        assert first == again
+        assert len(first) >= pieces
+        assert max(map(len, first)) <= limit
+
+
+async def test_a_limit_learned_lays_out_what_follows(batch):
+    """What is too large is cut once; the batches behind it come in pieces that need no cut."""
+    otlp = exporter()
+    counts = otlp.counts
+    box = Backlog(otlp, OutboxSettings(), counts, FoldedLog(logging.getLogger("test")))
+    for payload in box.encode(batch):
+        box.add(payload, 1, 0.0)
+    box.seal()
+    (request,) = box.requests
+    box.halve(request)
+    cut = otlp.cut
+    otlp.cut = lambda payload, size: pytest.fail(f"cut {len(payload.body)} bytes at {size}")  # type: ignore[method-assign]
+    pieces = box.encode(batch.but())
+    otlp.cut = cut  # type: ignore[method-assign]
+    assert max(len(payload.body) for payload in pieces) <= box.limit == request.raw // 2
+    assert sum(payload.samples for payload in pieces) == len(batch)
 
 
 async def test_sealing_is_undone(batch):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.testing import reference_request
 from agent.testing.batches import batches
 from ebbtide import Batch
 from exporters.otlp_json import to_json
 from exporters.otlp_json_cut import cut_json
+from exporters.otlp_template import encode
 from exporters.wire import cut
+from tests.exporters.test_otlp_template import any_batch
 
 
 @pytest.fixture
@@ -38,6 +42,18 @@ def test_order_and_everything_around_the_points_is_kept(text: bytes, max_bytes: 
     for piece, number, _ in pieces:
         assert len(points(json.loads(piece))) == number
         assert len(piece) <= max_bytes or number == 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(any_batch(), st.integers(1, 4000))
+def test_the_pieces_say_what_the_whole_says(batch: Batch, max_bytes: int) -> None:
+    body = encode(batch).body
+    text = to_json(body)
+    pieces = cut_json(text, max_bytes)
+    assert [p for piece, _, _ in pieces for p in points(json.loads(piece))] == points(json.loads(text))
+    assert all(len(piece) <= max_bytes or number == 1 for piece, number, _ in pieces)
+    whole = [(number, samples) for _, number, samples in cut(body, 0) if number]
+    assert [(number, samples) for _, number, samples in cut_json(text, 1)] == whole
 
 
 @pytest.mark.parametrize("max_bytes", [1, 500, 1000, 2000])

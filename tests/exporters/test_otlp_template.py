@@ -196,7 +196,7 @@ def test_divided_segments_hold_the_same_points_and_have_room(batch: Batch, room:
         assert sum(s.samples for s in divided.segments) == whole.samples
         for piece, segment in zip(pieces, divided.segments, strict=True):
             assert len(piece) <= room or segment.points == 1
-            assert count(ExportMetricsServiceRequest.FromString(piece))[0] == segment.points
+            assert count(piece)[0] == segment.points
 
 
 def test_what_has_room_is_not_laid_out_again() -> None:

@@ -8,7 +8,8 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 
 from ebbtide import Family, Resource, Series
 from exporters.otlp_points import group
-from exporters.otlp_writer import NUMBER_TAIL, START, TIME, VALUE, Form, divide, take, write
+from exporters.otlp_tails import NUMBER_TAIL, START, TIME, VALUE
+from exporters.otlp_writer import Form, divide, take, write
 
 COUNTER, HISTOGRAM = Family("c_total", "counter"), Family("h", "histogram")
 RESOURCES = [Resource.of({"service.name": name}) for name in ("web", "api")]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 
-from exporters.protobuf import any_value, key_value, length_delimited, string_field, tag, varint
+from exporters.protobuf import any_value, fields, key_value, length_delimited, string_field, tag, varint
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 TEXT = st.text()
@@ -90,3 +90,21 @@ def test_string_fields_equal_the_classes(name: str, version: str) -> None:
 def test_an_integer_is_not_a_bool_nor_a_double() -> None:
     kinds = [AnyValue.FromString(any_value(value)).WhichOneof("value") for value in (1, 1.0, True, "1")]
     assert kinds == ["int_value", "double_value", "bool_value", "string_value"]
+
+
+WRITTEN = st.one_of(
+    st.builds(lambda body: (2, varint(len(body)), body), st.binary(max_size=300) | st.just(b"x" * 20_000)),
+    st.builds(lambda number: (0, b"", varint(number)), st.integers(0, 2**64 - 1)),
+    st.builds(lambda body: (1, b"", body), st.binary(min_size=8, max_size=8)),
+    st.builds(lambda body: (5, b"", body), st.binary(min_size=4, max_size=4)),
+)
+
+
+@given(st.lists(st.tuples(st.integers(1, 15), WRITTEN), max_size=8), st.binary(max_size=3))
+def test_fields_are_walked_over(written: list[tuple[int, tuple[int, bytes, bytes]]], before: bytes) -> None:
+    body, expected = before, []
+    for number, (wire_type, size, content) in written:
+        start = len(body)
+        body += tag(number, wire_type) + size + content
+        expected.append((number, start, len(body) - len(content), len(body)))
+    assert list(fields(body + b"behind", len(before), len(body))) == expected
