@@ -4,13 +4,17 @@ Strategy. A receiver saves a note after it has emitted. What it emitted so far i
 memory, where a crash would lose it; so the note is kept back until no outbox holds any of it any more. Notes become due in
 the order in which they were saved, and only the newest that is due is written. What was abandoned at a shutdown makes its
 notes never due: the next start reads it again. What was given up while running (too old, refused) does not: it is counted.
+
+A reload may take outboxes away from a receiver. What they still hold they drain, but no note waits for them any more: a next
+start sends nothing there, so it need not read for them again. A receiver that goes leaves its notes behind until they are
+due; if it comes again in the same process, it goes on behind all that it emitted.
 """
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -40,9 +44,15 @@ class Checkpoint:
         self.path = folder / FOLDER / f"{quote(name, safe='')}.note"
         self.mark: Callable[[], Marks] = tuple
         self._notes: deque[tuple[bytes, Marks]] = deque()
+        self._last: bytes | None = None  # that was saved
 
     def load(self) -> bytes | None:
-        """Return the last note that was written; None where there is none. Raises OSError where it cannot be read."""
+        """Return the last note that this process saved, or that a former one wrote; None where there is none.
+
+        Raises OSError where it cannot be read.
+        """
+        if self._last is not None:
+            return self._last
         try:
             with self.path.open("rb") as file:
                 return file.read(MOST_BYTES)
@@ -55,7 +65,15 @@ class Checkpoint:
             raise ValueError(f"cannot save a note of {len(note)} bytes: at most {MOST_BYTES} are kept")
         if len(self._notes) >= MOST_NOTES:
             del self._notes[-1]
+        self._last = note
         self._notes.append((note, self.mark()))
+
+    def wait_only_for(self, outboxes: Collection[Outbox]) -> None:
+        """A reload has left these: notes wait for no other any more, see the strategy above."""
+        self._notes = deque(
+            (note, tuple((outbox, batch) for outbox, batch in marks if outbox in outboxes))
+            for note, marks in self._notes
+        )
 
     def due(self) -> bytes | None:
         """Take the newest note that may be written; None where there is no other than before."""

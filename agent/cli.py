@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from agent import held_signals, streams
+
 if TYPE_CHECKING:
     from agent.config import Config, Declared
 
@@ -28,13 +30,20 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit status."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no linear algebra here: threads of numpy's would only idle
+    streams.prepare()
     try:
         status = _commanded(argv)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        streams.flush()
         return status
-    except BrokenPipeError:
-        return _closed_stdout()
+    except BrokenPipeError:  # nobody reads any more
+        streams.give_up()
+        return WELL
+    except OSError as error:
+        if not streams.no_room(error):
+            raise
+        streams.give_up()
+        _say(f"cannot write to standard output: {error.strerror}; free some space")
+        return FAILED
     except KeyboardInterrupt:  # before anything was started
         return WELL
 
@@ -46,12 +55,6 @@ def _commanded(argv: Sequence[str] | None) -> int:
         return end.code if isinstance(end.code, int) else USAGE
     command: Callable[[argparse.Namespace], int] = options.command
     return command(options)
-
-
-def _closed_stdout() -> int:
-    """Nobody reads any more: end quietly, also when the interpreter flushes on its way out."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return WELL
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -202,10 +205,12 @@ def _configured(file: Path | None, use: Callable[[Config], int]) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
+    held_signals.hold()
     return _configured(options.file, lambda config: _started(config))
 
 
 def _once(options: argparse.Namespace) -> int:
+    held_signals.hold()
     return _configured(options.file, lambda config: _started(config, once=True, ledger_path=options.ledger))
 
 
@@ -248,8 +253,10 @@ def _print_plan(config: Config) -> int:
 
     config.try_out()
     for kind in KINDS:
+        used = {id for pipeline in config.pipelines.values() for id in getattr(pipeline, kind)}
         for declared in config.of_kind(kind).values():
-            print(_shown(declared))
+            if declared.id in used:  # of the others a warning tells
+                print(_shown(declared))
     for name, pipeline in config.pipelines.items():
         stages = [", ".join(getattr(pipeline, kind)) for kind in KINDS]
         print(f"pipelines.{name}: " + " -> ".join(stage for stage in stages if stage))

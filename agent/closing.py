@@ -39,6 +39,10 @@ def _dropped(ledger: Ledger) -> dict[str, Counter[str]]:
 
 def report(ledger: Ledger, path: Path | None) -> bool:
     """Log the end of a run and write the ledger to ``path``; False where it cannot be written."""
+    for name, counts in ledger.exporters.items():
+        if counts.dropped["shutdown"]:
+            logger.error("exporter %s: cannot send %d samples before the end, so they are lost; see why its destination is slow, "
+                         "or raise `agent.shutdown_timeout`", name, counts.dropped["shutdown"])  # fmt: skip
     logger.info("%s", summary(ledger))
     for imbalance in ledger.imbalances():
         logger.error("the ledger does not balance: %s; this is a bug", imbalance)

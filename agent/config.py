@@ -89,8 +89,7 @@ class Config:
 
     def refused(self, declared: Declared, error: ConfigError) -> ConfigErrors:
         """Return what a component's constructor said, with the place in the file that it is about."""
-        path: KeyPath = (declared.kind, declared.id, *((error.option,) if error.option else ()))
-        text = blot(str(error), self.secrets | secret_texts(declared.given, secret_names(declared.cls.Settings)))
+        path, text = _refused(declared, error, self.secrets)
         return ConfigErrors([said(self.path, self.lines.of(path), path, text)])
 
     def try_out(self) -> None:
@@ -98,16 +97,27 @@ class Config:
 
         Constructors open no connection. Not to be called inside a trio run.
         """
-        refused: list[tuple[int, str]] = []
-        made: list[Component[Any]] = []
-        for declared in (one for kind in KINDS for one in self.of_kind(kind).values()):
-            try:
-                made.append(declared.cls(declared.settings, Context(id=declared.id)))
-            except ConfigError as error:
-                refused += [(declared.line, problem) for problem in self.refused(declared, error).problems]
-        trio.run(_close, made)
-        if refused:
-            raise ConfigErrors(problem for _, problem in sorted(refused))
+        declared = [one for kind in KINDS for one in self.of_kind(kind).values()]
+        if problems := refusals(declared, self.secrets):
+            raise ConfigErrors(told(self.path, self.lines, problems))
+
+
+def refusals(declared: Iterable[Declared], secrets: frozenset[str]) -> list[tuple[KeyPath, str]]:
+    """Make components once, and let go of them; return what constructors refuse. Not to be called inside a trio run."""
+    refused: list[tuple[KeyPath, str]] = []
+    made: list[Component[Any]] = []
+    for one in declared:
+        try:
+            made.append(one.cls(one.settings, Context(id=one.id)))
+        except ConfigError as error:
+            refused.append(_refused(one, error, secrets))
+    trio.run(_close, made)
+    return refused
+
+
+def _refused(declared: Declared, error: ConfigError, secrets: frozenset[str]) -> tuple[KeyPath, str]:
+    path: KeyPath = (declared.kind, declared.id, *((error.option,) if error.option else ()))
+    return path, blot(str(error), secrets | secret_texts(declared.given, secret_names(declared.cls.Settings)))
 
 
 async def _close(made: list[Component[Any]]) -> None:
@@ -121,6 +131,12 @@ def load(path: Path, env: Mapping[str, str] = os.environ) -> Config:
     source = _read(path)
     document = _parse(path, source)
     return _Loader(path, document, Lines(source), env).config()
+
+
+def told(file: Path, lines: Lines, problems: Iterable[tuple[KeyPath, str]]) -> list[str]:
+    """The problems as lines of text, in the order of the file."""
+    numbered = [(line, said(file, line, path, text)) for path, text in problems for line in [lines.of(path)]]
+    return [text for _, text in sorted(numbered, key=lambda item: item[0])]
 
 
 def said(file: Path, line: int, path: KeyPath, text: str) -> str:
@@ -175,7 +191,8 @@ class _Loader:
         components = {kind: self.components(kind) for kind in KINDS}
         pipelines = self.pipelines()
         if self.problems:
-            raise ConfigErrors(self.told())
+            self.try_out(one for kind in components.values() for one in kind.values())
+            raise ConfigErrors(told(self.path, self.lines, self.problems))
         assert agent is not None
         self.warn(agent)
         warnings = [text for _, text in sorted(self.warnings)]
@@ -193,12 +210,11 @@ class _Loader:
         """Note what is wrong with a key; once, and not where the variable in it is what is wrong."""
         self.problems[path, text] = None
 
-    def told(self) -> list[str]:
-        """The problems as lines of text, in the order of the file."""
-        numbered = [
-            (self.lines.of(path), said(self.path, self.lines.of(path), path, text)) for path, text in self.problems
-        ]
-        return [text for _, text in sorted(numbered, key=lambda item: item[0])]
+    def try_out(self, components: Iterable[Declared]) -> None:
+        """Note what constructors refuse beside all that is wrong already; while the agent runs they cannot be asked."""
+        if not trio.lowlevel.in_trio_run():
+            for path, text in refusals(components, frozenset(self.substitution.secrets)):
+                self.problem(path, text)
 
     def broken(self, path: KeyPath) -> bool:
         """Whether the variables in the value at ``path`` could not be resolved: then nothing more is said of it."""
@@ -291,7 +307,7 @@ class _Loader:
             return model.model_validate(given)
         except ValidationError as error:
             secrets = self.substitution.secrets | secret_texts(given, secret_names(model))
-            for inner, text in mistakes.of_validation(error, model, given, also, secrets):
+            for inner, text in mistakes.of_settings(error, model, given, also, secrets):
                 if not self.broken((*path, *inner)):
                     self.problem((*path, *inner), text)
             self.clashes(options_of(model), given, path)
@@ -323,8 +339,8 @@ class _Loader:
             for kind in KINDS:
                 ids = self.table(*path).get(kind)
                 self.references((*path, kind), kind, ids if isinstance(ids, list) else [])
-        if self.document and not self.table("pipelines"):
-            self.problem((), "no pipeline is declared; add [pipelines.ID] with its receivers and exporters")
+        if self.document and self.document.get("pipelines", {}) == {}:
+            self.problem(("pipelines",), "no pipeline is declared; add [pipelines.ID] with its receivers and exporters")
         return found
 
     def references(self, path: tuple[str, str, str], kind: str, ids: list[Any]) -> None:

@@ -86,6 +86,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 Finding = tuple[FaultKind, str, str]
 
 _UNREACHABLE = {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.EADDRNOTAVAIL, errno.ENETDOWN}
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
 
 
 def _known(cause: BaseException, url: str) -> Finding | None:
@@ -138,6 +139,9 @@ def _of_socket(cause: OSError) -> Finding | None:
         return "refused", "connection refused", "check that the server runs and that the port is right"
     if isinstance(cause, ConnectionResetError | BrokenPipeError | ConnectionAbortedError):
         return "reset", "the server reset the connection", "see the server's log; a policy or a proxy may do this"
+    if cause.errno in _NO_FILES:
+        why = f"this process may open no more files and connections ({cause.strerror})"
+        return "unreachable", why, "raise its limit (ulimit -n, LimitNOFILE), or poll fewer targets"
     if cause.errno in _UNREACHABLE:
         why = f"the host cannot be reached ({cause.strerror})"
         return "unreachable", why, "check the address, routes and firewalls"

@@ -5,11 +5,16 @@ a request is one write and its answer mostly one read, on a trio stream. All tha
 and the same code where there is any: headers and credentials, TLS contexts, bounded inflating, the words for faults, and
 that a kept connection which proves closed is nobody's failure. Redirects are rare, and ``kubernetes://`` URLs cost a
 port-forward: both are left to the full client.
+
+There may be more targets than files that the process may open. Then only so many connections are kept that enough is left
+for exporters, the admin port and the polls under way; the others are made anew at each poll.
 """
 
 from __future__ import annotations
 
 import logging
+import math
+import resource
 import ssl
 from collections.abc import Mapping
 
@@ -22,6 +27,9 @@ from agent.http_fault import Fault, explain, safe_url
 from agent.inflate import Inflater
 from agent.kubernetes.address import is_address
 from agent.tls import client_context, files_stamp
+
+FILES_FOR_OTHERS = 128
+"""So many of the files that the process may open are not for kept connections, or half of them where that is less."""
 
 _READ = 256 << 10  # bytes of one read
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -42,6 +50,8 @@ class KeptGet:
     One ``get`` at a time. Callers put a ``deadline`` around it.
     """
 
+    _open_now = 0  # connections of all of them
+
     def __init__(self, client: Client, url: str):
         self._client = client
         self._url = url
@@ -52,7 +62,8 @@ class KeptGet:
             return
         try:
             parts = httpx.URL(url)
-            self._head = b"GET %s HTTP/1.1\r\nhost: %s\r\n" % (parts.raw_path, parts.netloc)
+            self._head = b"GET %s HTTP/1.1\r\n" % parts.raw_path
+            self._host = b"host: %s\r\n" % parts.netloc
         except (httpx.InvalidURL, UnicodeError) as error:
             raise explain(error, url) from None
         self._secure = parts.scheme == "https"
@@ -77,7 +88,7 @@ class KeptGet:
                     raise fault from None
                 log.debug("%s; this was a kept connection, so it is tried by another", fault)
             finally:
-                if not (answer.complete and answer.keeps):
+                if not (answer.complete and answer.keeps and KeptGet._open_now <= _most_kept()):
                     self.close()
 
     def close(self) -> None:
@@ -86,6 +97,7 @@ class KeptGet:
             self._client.forget(self._url)
         stream, self._stream = self._stream, None
         if stream is not None:
+            KeptGet._open_now -= 1
             transport = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
             transport.socket.close()
 
@@ -93,7 +105,8 @@ class KeptGet:
         fields = self._client.fields(headers)
         if any(sign in part for field in fields for part in field for sign in _ILLEGAL):
             raise explain(httpx.LocalProtocolError("a header holds illegal characters"), self._url)
-        return b"".join((self._head, *(b"%s: %s\r\n" % field for field in fields), b"\r\n"))
+        host = b"" if any(name == b"host" for name, _ in fields) else self._host
+        return b"".join((self._head, host, *(b"%s: %s\r\n" % field for field in fields), b"\r\n"))
 
     async def _exchange(
         self, request: bytes, answer: AnswerReader, headers: Mapping[str, str] | None, max_body: int
@@ -146,6 +159,7 @@ class KeptGet:
         try:
             with trio.move_on_after(CONNECT_TIMEOUT) as scope:
                 self._stream = await self._open(context)
+                KeptGet._open_now += 1
         except (OSError, trio.BrokenResourceError, UnicodeError) as error:
             raise explain(error, self._url) from None
         if scope.cancelled_caught:
@@ -177,3 +191,8 @@ class KeptGet:
             stream.socket.close()
             raise
         return secure
+
+
+def _most_kept() -> float:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return math.inf if soft == resource.RLIM_INFINITY else max(soft - FILES_FOR_OTHERS, soft // 2)

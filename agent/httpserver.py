@@ -18,6 +18,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import h11
 import trio
 
+from agent.folded import FoldedLog
+
 MAX_HEAD_BYTES = 64 * 1024
 """Largest request line and headers together; more is answered 431."""
 MAX_BODY_BYTES = 1024 * 1024
@@ -40,6 +42,23 @@ _WITHOUT_BODY = (204, 304)
 _FORM = "application/x-www-form-urlencoded"
 
 logger = logging.getLogger(__name__)
+
+_log = FoldedLog(logger)
+
+
+def _fold(record: logging.LogRecord) -> bool:
+    """Trio tries again ten times a second where a connection cannot be accepted, and logs a traceback each time."""
+    why = record.args[1] if isinstance(record.args, tuple) else record.getMessage()
+    _log(
+        logging.ERROR,
+        "accept",
+        "cannot accept connections: %s; raise the limit of open files (ulimit -n, LimitNOFILE)",
+        why,
+    )
+    return False
+
+
+logging.getLogger("trio.serve_listeners").addFilter(_fold)
 
 
 @dataclass(frozen=True, slots=True)

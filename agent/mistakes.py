@@ -52,9 +52,10 @@ _TAGS = ("union_tag_invalid", "union_tag_not_found")
 
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
-    """Return the word most like ``word``; None when there are none."""
-    found = difflib.get_close_matches(word, sorted(words), 1, 0.0)
-    return found[0] if found else None
+    """Return the word most like ``word``, in capitals or not; None when there are none."""
+    known = {one.lower(): one for one in sorted(words)}
+    found = difflib.get_close_matches(word.lower(), known, 1, 0.0)
+    return known[found[0]] if found else None
 
 
 def did_you_mean(word: str, words: Iterable[str], otherwise: str) -> str:
@@ -68,6 +69,36 @@ def toml_name(value: Any) -> str:
     return _TOML_NAMES.get(type(value), "a date or time")
 
 
+def of_settings(
+    error: ValidationError, model: type[BaseModel], given: dict[str, Any], also: Iterable[str], secrets: Iterable[str]
+) -> Iterator[tuple[Path, str]]:
+    """``of_validation``, and then what options do to each other.
+
+    A settings class compares its options once each is right in itself. So those that are wrong are left out, and the
+    others validated again, until nothing more comes.
+    """
+    told: set[tuple[Path, str]] = set()
+    rest = given
+    while True:
+        found = [
+            (path, text)
+            for path, text in of_validation(error, model, rest, also, secrets)
+            if (path, text) not in told and not (path and path[0] in given and path[0] not in rest)
+        ]
+        yield from found
+        told.update(found)
+        wrong = {path[0] for path, _ in found if path}
+        if not wrong & rest.keys():
+            return
+        rest = {key: value for key, value in rest.items() if key not in wrong}
+        try:
+            model.model_validate(rest)
+        except ValidationError as further:
+            error = further
+        else:
+            return
+
+
 def of_validation(
     error: ValidationError, model: type[BaseModel], given: Any, also: Iterable[str] = (), secrets: Iterable[str] = ()
 ) -> Iterator[tuple[Path, str]]:
@@ -75,8 +106,14 @@ def of_validation(
 
     ``also`` names the keys that are right beside those of the model; ``secrets`` are blotted out wherever they appear.
     """
+    unions = _unions(error, given)
     for detail in error.errors(include_url=False):
         path = _place(detail["loc"], given, detail["type"] == "missing")
+        if path in unions and detail["type"] in _EXPECTED:
+            if sorts := unions[path]:
+                yield path, _unfit(sorts, detail["input"], "change its form")
+            unions[path] = []
+            continue
         text = _wording(detail, path, model, also)
         if detail["type"] in _TAGS:
             path = (*path, _tag(detail))
@@ -85,6 +122,15 @@ def of_validation(
             path = (*path, option) if option else path
             text = blot(text, secrets)
         yield path, text
+
+
+def _unions(error: ValidationError, given: Any) -> dict[Path, list[str]]:
+    """What could stand at a path, where it is several sorts: pydantic says of each that it is missed."""
+    sorts: dict[Path, list[str]] = {}
+    for detail in error.errors(include_url=False):
+        if expected := _EXPECTED.get(detail["type"]):
+            sorts.setdefault(_place(detail["loc"], given, False), []).append(expected)
+    return {path: found for path, found in sorts.items() if len(found) > 1}
 
 
 def _place(loc: tuple[int | str, ...], given: Any, missing: bool) -> Path:
@@ -111,7 +157,7 @@ def _wording(detail: ErrorDetails, path: Path, model: type[BaseModel], also: Ite
         option = at(options_of(model), path)
         return f"required, and missing; add {path[-1]} = {written(option.example) if option else '...'}"
     if kind in _EXPECTED:
-        return f"expected {_EXPECTED[kind]}, not {toml_name(detail['input'])}; {_try(model, path, kind)}"
+        return _unfit([_EXPECTED[kind]], detail["input"], _try(model, path, kind))
     if kind == "literal_error":
         return _one_of(detail["input"], str(context["expected"]))
     if kind == "string_pattern_mismatch":
@@ -131,6 +177,10 @@ def _wording(detail: ErrorDetails, path: Path, model: type[BaseModel], also: Ite
         option = at(options_of(model), (*path, _tag(detail)))
         return f"required, and missing; add {_tag(detail)} = {option.sort if option else '...'}"
     return f"not a valid value ({kind}); see the reference of this component: ebbtide docs"
+
+
+def _unfit(sorts: list[str], given: Any, cure: str) -> str:
+    return f"expected {_in_words(sorts)}, not {toml_name(given)}; {cure}"
 
 
 def _tag(detail: ErrorDetails) -> str:

@@ -153,6 +153,10 @@ class Outbox:
         self._unbounded = True
         self._room.unpark_all()
 
+    def restore_bound(self) -> None:
+        """Offers wait for room again."""
+        self._unbounded = self._closing
+
     def close(self) -> None:
         """Nothing more will come: lingering ends, and ``run`` returns once all is sent."""
         self._closing = True

@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from agent import closing, log
+from agent import closing, held_signals, log
 from agent.admin import Admin
 from agent.checkpoint import Writer
 from agent.config import Config, ConfigErrors, load
@@ -279,11 +279,7 @@ class Life:
         handed_over = change.handed_over.values()
         former = [(outbox, self._exporters[outbox]) for outbox in handed_over]
         try:
-            async with trio.open_nursery() as nursery:
-                for name in change.leaving:
-                    nursery.start_soon(self._receptions[name].retire, patience)
-                for outbox in handed_over:
-                    nursery.start_soon(outbox.pause, patience)
+            await self._bring_to_rest(change, patience)
             flushed = change.apply(time.time_ns())
             self._adopt(change, receivers, senders)
         finally:
@@ -294,6 +290,23 @@ class Life:
             outbox.close()
         for _, exporter in former:
             await _close(exporter)
+
+    async def _bring_to_rest(self, change: Change, patience: float) -> None:
+        """Let what leaves or changes finish. After ``patience`` it waits for no room any more: such offers are shielded."""
+        async with trio.open_nursery() as watch:
+            watch.start_soon(self._lift_bounds_later, patience)
+            async with trio.open_nursery() as nursery:
+                for name in change.leaving:
+                    nursery.start_soon(self._receptions[name].retire, patience)
+                for outbox in change.handed_over.values():
+                    nursery.start_soon(outbox.pause, patience)
+            watch.cancel_scope.cancel()
+        for outbox in self._exporters:
+            outbox.restore_bound()
+
+    async def _lift_bounds_later(self, seconds: float) -> None:
+        await trio.sleep(seconds)
+        self._lift_bounds()
 
     def _adopt(self, change: Change, receivers: trio.Nursery, senders: trio.Nursery) -> None:
         self.wiring = change.new
@@ -315,6 +328,7 @@ class Life:
     ) -> None:
         """SIGTERM, SIGINT: stop; a second one: give up at once. SIGHUP: reload."""
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            held_signals.let_in()
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:

@@ -77,9 +77,14 @@ class Selector:
         return all(matcher(labels.get(matcher.label, "")) for matcher in self.matchers)
 
 
-def parse_selector(text: str) -> Selector:
-    """Read a selector, and nothing else. Raises SelectorError."""
-    selector, rest = begin_selector(text)
+def parse_selector(text: str, *, federated: bool = False) -> Selector:
+    """Read a selector, and nothing else. Raises SelectorError.
+
+    ``federated``: as ``match[]`` of /federate, where one may select all series, or name its metric twice: there Prometheus
+    checks the grammar alone (``ParseMetricSelector``).
+    """
+    parser = _Parser(text)
+    selector, rest = parser.selector(federated=federated), parser.at
     if rest < len(text):
         raise SelectorError(text, rest, _surplus(text, rest))
     return selector
@@ -123,7 +128,7 @@ class _Parser:
         self.text = text
         self.at = 0
 
-    def selector(self) -> Selector:
+    def selector(self, *, federated: bool = False) -> Selector:
         """``name``, ``{...}`` or both, and the space around."""
         self.skip_space()
         start = self.at
@@ -137,10 +142,10 @@ class _Parser:
             raise self.error(self.at, f"unexpected {_described(self.text, self.at)}, expected a metric name or {{")
         if name:
             twice = next((matcher.value for matcher in matchers if matcher.label == SERIES_NAME), None)
-            if twice is not None:
+            if twice is not None and not federated:
                 raise self.error(start, f"metric name must not be set twice: {_quoted(name)} or {_quoted(twice)}")
             matchers.append(Matcher(SERIES_NAME, "=", name))
-        if all(matcher("") for matcher in matchers):
+        if not federated and all(matcher("") for matcher in matchers):
             raise self.error(start, "vector selector must contain at least one non-empty matcher")
         return Selector(tuple(matchers))
 

@@ -142,6 +142,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
 _OWN_HEADERS = (
     "accept", "accept-encoding", "connection", "content-encoding", "content-length", "content-type", "transfer-encoding",
 )  # fmt: skip
+_UNSENDABLE = re.compile(r"[\r\n\0]")
 
 
 def _headers(headers: dict[str, Secret]) -> dict[str, Secret]:
@@ -150,11 +151,25 @@ def _headers(headers: dict[str, Secret]) -> dict[str, Secret]:
             raise ValueError("a header's name is none that HTTP has; write one such as X-Scope-OrgID")
         if name.lower() in _OWN_HEADERS:
             raise ValueError(f"the header {name.lower()} is the agent's own; remove it")
+        if _UNSENDABLE.search(headers[name].get_secret_value()):
+            raise ValueError(f"the header {name.lower()} holds a line break, or a NUL; remove it")
     return headers
+
+
+def _token(token: Secret) -> Secret:
+    text = token.get_secret_value()
+    if not text:
+        raise ValueError("must not be empty; write some text")
+    if _UNSENDABLE.search(text):
+        raise ValueError("holds a line break, or a NUL; remove it")
+    return token
 
 
 Headers = Annotated[dict[str, Secret], AfterValidator(_headers)]
 """Headers to send with each request, beside those that make the request what it is."""
+
+Token = Annotated[Secret, AfterValidator(_token)]
+"""A bearer token: a secret that can stand in a header."""
 
 
 class BasicAuth(Settings):
@@ -308,6 +323,7 @@ class AgentSettings(Settings):
         None,
         "Folder for what must outlive the process. Absent: nothing is kept on disk.",
         examples=["/var/lib/ebbtide"],
+        min_length=1,
     )
     admin: str = option("127.0.0.1:9464", 'Where /healthz, /readyz, /metrics and /ledger are served; "" = off.')
     log_level: Literal["debug", "info", "warning", "error"] = option("info", "Least severe level that is logged.")

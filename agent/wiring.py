@@ -31,7 +31,10 @@ logger = logging.getLogger("ebbtide.wiring")
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """All components of a file by id, connected, at rest. The ledger is of the whole run: a reload only adds lines."""
+    """All components of a file by id, connected, at rest. The ledger is of the whole run: a reload only adds lines.
+
+    ``checkpoints`` are also of receivers that a reload has removed: their last notes may not be due yet.
+    """
 
     config: Config
     ledger: Ledger = field(default_factory=Ledger)
@@ -66,6 +69,8 @@ class _Wirer:
 
     def wire(self) -> Wiring:
         pipelines = self.config.pipelines
+        if self.config.agent.state_dir == self.before.config.agent.state_dir:
+            self.wiring.checkpoints.update(self.before.checkpoints)
         for name in _used(pipeline.exporters for pipeline in pipelines.values()):
             self.exporter(self.config.exporters[name])
         for name in _used(pipeline.receivers for pipeline in pipelines.values()):
@@ -166,9 +171,11 @@ def connect(wiring: Wiring) -> None:
     for name, emit in wiring.emits.items():
         pipelines = wiring.config.pipelines.items()
         emit.pipelines = tuple(wiring.pipelines[p] for p, settings in pipelines if name in settings.receivers)
-        checkpoint = wiring.receivers[name].context.checkpoint = wiring.checkpoints.get(name)
-        if checkpoint is not None:
-            checkpoint.mark = emit.marks
+        wiring.receivers[name].context.checkpoint = wiring.checkpoints.get(name)
+    for name, checkpoint in wiring.checkpoints.items():
+        fed = wiring.emits.get(name)
+        checkpoint.mark = tuple if fed is None else fed.marks
+        checkpoint.wait_only_for([*wiring.outboxes.values()] if fed is None else [outbox for outbox, _ in fed.marks()])
     for pipeline in wiring.pipelines.values():
         pipeline.take_place()
 

@@ -24,10 +24,10 @@ from ebbtide import (
     PositiveSize,
     ReceiveError,
     Receiver,
-    Secret,
     ServerUrl,
     Settings,
     Tls,
+    Token,
     check_kubeconfig,
     is_address,
     need_kubernetes,
@@ -50,7 +50,7 @@ class PollingSettings(Settings):
     )
     timeout: PositiveDuration = option("10s", "Deadline of one whole poll.")
     headers: Headers = option({}, "Headers to send with each request.")
-    bearer_token: Secret | None = option(None, "Bearer token to send.")
+    bearer_token: Token | None = option(None, "Bearer token to send.")
     bearer_token_file: str | None = option(None, "File that holds the bearer token; read again when it changes.")
     basic_auth: BasicAuth | None = option(None, "User name and password to send.")
     tls: Tls = option(Tls(), "TLS, for `https://` URLs.")

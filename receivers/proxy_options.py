@@ -51,15 +51,15 @@ def _path(path: str) -> str:
     return path
 
 
-def _targets(targets: list[str]) -> list[str]:
-    static_group(targets)
-    return targets
+def _target(target: str) -> str:
+    static_group([target])
+    return target
 
 
 class ProxySettings(PollingSettings, ClusterSettings):
     """Options of the `proxy` receiver."""
 
-    targets: Annotated[list[str], AfterValidator(_targets)] = option(
+    targets: list[Annotated[str, AfterValidator(_target)]] = option(
         [],
         "Targets, as host:port or as whole URLs; those that begin with kubernetes:// are reached by port-forwards.",
         examples=[["127.0.0.1:4191", "http://web:4191/metrics"]],

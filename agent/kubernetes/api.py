@@ -127,9 +127,11 @@ class Api:
     async def watch(self, resource: ApiResource, params: Mapping[str, str]) -> AsyncGenerator[list[Object], None]:
         """Yield the events of a watch as they come, those that came together in one list; ends when the server ends it.
 
+        An empty list comes first, once the server has agreed: until something happens it says nothing more.
         Raises Fault. Close it (``contextlib.aclosing``) where it is left before its end.
         """
         async with self.open(resource, "watch", [*params.items(), ("watch", "true")]) as response:
+            yield []
             rest = b""
             async for chunk in response.chunks(_ENDLESS):
                 lines = (rest + chunk).split(b"\n")

@@ -128,8 +128,10 @@ class Watch(Generic[T]):
         where = self._api.server + self.resource.path
         with deadline(seconds + WATCH_GRACE, where):
             async with aclosing(self._api.watch(self.resource, params)) as events:
-                well()
                 async for together in events:
+                    if not together:  # the server has agreed to it
+                        well()
+                        continue
                     said = True
                     if [event for event in together if self._apply(event)]:
                         changed()

@@ -26,9 +26,10 @@ class Style:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colour and code and text else text
 
 
-def style_of(stream: TextIO) -> Style:
-    """Colours and the width of a terminal; 80 columns for all else. NO_COLOR and TERM=dumb turn colours off."""
-    if not stream.isatty():
+def style_of(stream: TextIO | None) -> Style:
+    """Colours and the width of a terminal; 80 columns for all else, none at all included. NO_COLOR and TERM=dumb turn
+    colours off."""
+    if stream is None or not stream.isatty():
         return Style()
     colour = not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     return Style(colour, max(shutil.get_terminal_size((WIDTH, 24)).columns, LEAST_WIDTH))

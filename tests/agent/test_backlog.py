@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,21 @@ def test_what_is_being_sent_neither_expires_nor_overflows() -> None:
     fill(book, 1, 1)
     book.drop_oldest()
     assert [request.body for request in book.requests] == [b"%010d" % 0]
+
+
+def test_losses_are_said_and_folded(caplog: pytest.LogCaptureFixture) -> None:
+    book = backlog(queue={"max_age": "60s", "max_bytes": "25B"}, batch={"max_bytes": "10B"})
+    for first in (0, 4, 8):
+        fill(book, first, 4)
+        book.drop_oldest()
+    book.expire(60.0)
+    book.expire(60.0)
+    assert [record.message for record in caplog.records] == [
+        "exporter backend: cannot keep all that waits: its queue is full; dropped 4 samples, the oldest; "
+        "see why its destination is slow, or raise `queue.max_bytes`",
+        "exporter backend: cannot keep what waits any longer: it is older than `queue.max_age`; dropped 4 samples; "
+        "see why its destination takes nothing, or raise it",
+    ]
 
 
 def test_room() -> None:

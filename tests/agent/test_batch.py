@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.batch import STALE_BITS, STALE_NAN, Batch, Row, stale_mask
+from agent.batch import STALE_BITS, STALE_NAN, Arrival, Batch, Row, stale_mask
 from agent.native import Exemplar, Extra
 from agent.series import Series, SeriesTable
 
@@ -104,6 +104,14 @@ def test_but_keeps_the_other_columns() -> None:
     changed = batch.but(values=np.array([9.0]))
     assert list(changed.rows()) == [Row(Series.of("a"), 9.0, 2, 3, True)]
     assert changed.table is batch.table
+
+
+def test_what_came_together_stays_so_but_where_batches_are_made_anew() -> None:
+    batch, arrival = Batch.of([Row(Series.of(name), 1.0, 1, 0, False) for name in "ab"]), Arrival()
+    assert batch.together is None
+    batch.together = arrival
+    assert batch.take([1]).together is batch.but(values=np.zeros(2)).together is arrival
+    assert Batch.concat([batch, batch]).together is Batch.of(batch.rows()).together is None
 
 
 def test_columns_must_have_as_many_rows_as_the_table() -> None:

@@ -134,6 +134,35 @@ async def test_offers_that_wait_for_room_are_not_delivered(
     nursery.cancel_scope.cancel()
 
 
+async def test_a_note_does_not_wait_for_an_outbox_that_was_taken_away(tmp_path: Path, autojump_clock: object) -> None:
+    alive, dead = Gate(), Gate()
+    boxes = [outbox(alive), outbox(dead)]
+    checkpoint = noted(tmp_path, *boxes)
+    for note in (b"1", b"2"):
+        for box in boxes:
+            box.put(batch())
+        checkpoint.save(note)
+    alive.opened.release()
+    with trio.move_on_after(1):
+        await boxes[0].run()
+    assert checkpoint.due() is None
+    checkpoint.wait_only_for([boxes[0]])
+    assert checkpoint.due() == b"1"
+    assert checkpoint.due() is None
+
+
+async def test_a_receiver_that_comes_again_goes_on_behind_what_it_emitted(tmp_path: Path) -> None:
+    before = Checkpoint(tmp_path, "linkerd")
+    before.save(b"written")
+    assert write_notes(due_notes([before])) == {}
+    box = outbox(Gate())
+    before.mark = lambda: ((box, box.batches),)
+    box.put(batch())
+    before.save(b"in custody")
+    assert before.due() is None
+    assert (before.load(), Checkpoint(tmp_path, "linkerd").load()) == (b"in custody", b"written")
+
+
 def test_without_outboxes_a_note_is_due_at_once(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, "linkerd")
     checkpoint.save(b"1")
@@ -172,11 +201,11 @@ async def test_the_writer_writes_in_time_and_says_what_it_cannot(
         bad.save(note)
         good.save(note)
         with trio.fail_after(10):
-            while good.load() != note:  # noqa: ASYNC110 - a file has no event
+            while Checkpoint(tmp_path, "good").load() != note:  # noqa: ASYNC110 - a file has no event
                 await trio.sleep(0.01)
     nursery.cancel_scope.cancel()
     good.save(b"4")
     writer.last([good])
-    assert good.load() == b"4"
+    assert Checkpoint(tmp_path, "good").load() == b"4"
     (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert line.startswith(f"cannot write the checkpoint {bad.path}: Not a directory; ")

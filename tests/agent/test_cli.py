@@ -113,7 +113,6 @@ def test_check_prints_what_would_run_without_secrets(file: Path, capsys: Capture
         'basic_auth={ username = "me", password = "***" } match=[\'{job="a"}\']\n'
         "processors.p: pass\n"
         'exporters.e: print password="***" queue={ max_bytes = "1MiB" }\n'
-        "exporters.idle: print\n"
         "pipelines.m: a -> p -> e\n"
         "pipelines.n: a -> e\n"
     )
@@ -131,7 +130,7 @@ def test_mistakes_are_78(command: str, file: Path, capsys: Capture) -> None:
     out, err = capsys.readouterr()
     assert out == ""
     assert err == (
-        "agent.toml:1: no pipeline is declared; add [pipelines.ID] with its receivers and exporters\n"
+        "agent.toml:1: pipelines: no pipeline is declared; add [pipelines.ID] with its receivers and exporters\n"
         'agent.toml:2: receivers.a.type: unknown type of receiver; did you mean "poll"? All of them: ebbtide components\n'
     )
 

@@ -55,6 +55,15 @@ def test_what_is_dropped_on_purpose_is_no_failure() -> None:
     assert closing.status(book, once=True) == 0
 
 
+def test_what_the_deadline_cost_is_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    assert closing.report(ledger(shutdown=3), None)
+    (record,) = (one for one in caplog.records if one.levelname == "ERROR" and "balance" not in one.message)
+    assert record.message.startswith("exporter e: cannot send 3 samples before the end, so they are lost; ")
+    caplog.clear()
+    closing.report(ledger(expired=3), None)
+    assert "before the end" not in caplog.text
+
+
 def test_asking_changes_nothing() -> None:
     book = ledger()
     before = book.as_dict()

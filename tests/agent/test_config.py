@@ -2,6 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -166,7 +167,7 @@ def test_everything_wrong_is_said_at_once_and_in_order(tmp_path: Path) -> None:
     [
         ("", ["agent.toml:1: the file is empty; declare receivers, exporters and a pipeline: see ebbtide docs"]),
         ("# nothing\n", ["agent.toml:1: the file is empty; declare receivers, exporters and a pipeline: see ebbtide docs"]),
-        ("[agent]", ["agent.toml:1: no pipeline is declared; add [pipelines.ID] with its receivers and exporters"]),
+        ("[agent]", ["agent.toml:1: pipelines: no pipeline is declared; add [pipelines.ID] with its receivers and exporters"]),
         ("a = 1\nb = = 2", ["agent.toml:2: not valid TOML: Invalid value (column 5); correct the syntax here"]),
         ("a = 1\na = 2", ["agent.toml:2: not valid TOML: Cannot overwrite a value (column 6); correct the syntax here"]),
         (b"a = 1\nb = '\xff'", ["agent.toml:2: cannot read the file: it is not UTF-8 text; save it as UTF-8"]),
@@ -375,6 +376,37 @@ def test_what_constructors_refuse_is_said_at_once(tmp_path: Path, monkeypatch: p
     ]
     assert made == ["a", "p", "e"]
     assert len(closed) == 1
+
+
+def test_what_constructors_refuse_is_said_beside_other_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: object, *args: object) -> None:
+        raise ConfigError("cannot be; be another", "type")
+
+    monkeypatch.setattr(loaded(tmp_path, GOOD).exporters["e"].cls, "__init__", refuse)
+    unknown = "agent.toml:16: agent.unknown: unknown option; did you mean "
+    assert [line.split('"')[0] for line in problems(tmp_path, GOOD + "[agent]\nunknown = 1\n")] == [
+        "agent.toml:8: exporters.e.type: cannot be; be another",
+        unknown,
+    ]
+
+    async def reload() -> None:  # there is no loop to close things in but the one that runs
+        assert [line.split('"')[0] for line in problems(tmp_path, GOOD + "[agent]\nunknown = 1\n")] == [unknown]
+
+    trio.run(reload)
+
+
+def test_pipelines_of_another_sort(tmp_path: Path) -> None:
+    assert problems(tmp_path, "pipelines = []") == [
+        "agent.toml:1: pipelines: expected a table, not a list; write [pipelines]"
+    ]
+
+
+def test_an_empty_state_dir_is_not_this_folder(tmp_path: Path) -> None:
+    assert problems(tmp_path, GOOD + "[agent]\nstate_dir = ''\n") == [
+        "agent.toml:16: agent.state_dir: must not be empty; write some text"
+    ]
 
 
 def test_nothing_to_refuse(tmp_path: Path) -> None:

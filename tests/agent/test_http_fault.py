@@ -37,6 +37,11 @@ def ssl_error(reason: str) -> ssl.SSLError:
         (BrokenPipeError(), "reset", "reset the connection"),
         (socket.gaierror(-2, "Name or service not known"), "dns", "cannot be resolved (Name or service not known)"),
         (OSError(errno.EHOSTUNREACH, "No route to host"), "unreachable", "No route to host"),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            "unreachable",
+            "may open no more files and connections (Too many open files); raise",
+        ),
         (ssl_error("WRONG_VERSION_NUMBER"), "tls", "does not speak TLS there"),
         (ssl_error("TLSV13_ALERT_CERTIFICATE_REQUIRED"), "tls", "asks for a client certificate"),
         (ssl_error("UNEXPECTED_EOF_WHILE_READING"), "reset", "in the middle of TLS"),

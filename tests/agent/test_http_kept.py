@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import math
+import resource
 import ssl
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import trio
 import trustme
 
 from agent.http import Client, Fault, deadline
-from agent.http_kept import KeptGet
+from agent.http_kept import KeptGet, _most_kept
 from agent.scripted import answer, serve, then_close, then_hang, then_reset
 from agent.settings import Secret, Tls
 
@@ -25,6 +27,15 @@ async def test_requests_go_by_one_connection_with_the_client_s_headers(nursery: 
     assert (request.method, request.target, request.connection) == ("GET", "/x%20y?z=1", 0)
     assert request.headers["host"] == server.url.removeprefix("http://")
     assert [request.headers[name] for name in ("x-mine", "authorization", "accept")] == ["1", "Bearer t", "text/plain"]
+    kept.close()
+
+
+async def test_a_host_of_the_operator_s_replaces_the_url_s(nursery: trio.Nursery) -> None:
+    server = await serve(nursery, [answer(200, b"a")])
+    kept = KeptGet(Client(headers={"Host": "metrics.example"}), server.url)
+    await kept.get()
+    assert server.requests[0].headers["host"] == "metrics.example"
+    assert kept._request(None).count(b"host: ") == 1
     kept.close()
 
 
@@ -103,3 +114,23 @@ async def test_tls(nursery: trio.Nursery, tmp_path: Path) -> None:
     kept.close()
     with pytest.raises(Fault, match="certificate is not accepted"):
         await KeptGet(Client(), server.url).get()
+
+
+async def test_not_all_files_go_to_kept_connections(nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = KeptGet._open_now
+    monkeypatch.setattr("resource.getrlimit", lambda _: (2 * (before + 2), 1000))
+    server = await serve(nursery, [answer(200, b"a")] * 6)
+    kept = [KeptGet(Client(), server.url) for _ in range(3)]
+    for _ in range(2):
+        assert [(await one.get()).body for one in kept] == [b"a"] * 3
+    assert server.connections == 4  # two are kept, the third is made anew
+    for one in kept:
+        one.close()
+        one.close()
+    assert KeptGet._open_now == before
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(64, 32), (256, 128), (1024, 896), (resource.RLIM_INFINITY, math.inf)])
+def test_how_many_connections_are_kept(limit: int, kept: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
+    assert _most_kept() == kept

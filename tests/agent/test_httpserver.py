@@ -212,3 +212,12 @@ async def test_a_server_has_limits_of_its_own(nursery: trio.Nursery, monkeypatch
         await stream.send_all(f"POST / HTTP/1.1\r\nContent-Length: 5\r\n{HEAD}ab".encode())
         with trio.fail_after(5):
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 408")
+
+
+def test_what_trio_repeats_ten_times_a_second_is_folded(caplog: pytest.LogCaptureFixture) -> None:
+    trios = logging.getLogger("trio.serve_listeners")
+    for _ in range(30):
+        trios.error("accept returned %s (%s); retrying in %s seconds", "EMFILE", "Too many open files", 0.1)
+    assert [record.message for record in caplog.records] == [
+        "cannot accept connections: Too many open files; raise the limit of open files (ulimit -n, LimitNOFILE)"
+    ]

@@ -3,7 +3,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import Field, ValidationError, model_validator
 
-from agent.mistakes import did_you_mean, nearest, of_validation, toml_name
+from agent.mistakes import did_you_mean, nearest, of_settings, of_validation, toml_name
 from ebbtide import Settings, option
 
 
@@ -27,6 +27,7 @@ class Example(Settings):
     word: str = option("w", "A word.", min_length=1, max_length=9)
     number: int = option(1, "A number.", le=9)
     empty: Empty = option(Empty(), "Nothing.")
+    mixed: dict[str, str | bool | int] = option({}, "A table of several sorts.")
 
     @model_validator(mode="after")
     def _together(self) -> "Example":
@@ -62,6 +63,9 @@ def said(given: dict[str, Any], **more: Any) -> list[tuple[tuple[str | int, ...]
          'expected one of "kubernetes" or "dns"; did you mean "kubernetes"?'),
         ({"discovery": [{}]}, ("discovery", 0, "kind"), 'required, and missing; add kind = "kubernetes" | "dns"'),
         ({"discovery": [3]}, ("discovery", 0), "expected a table"),
+        ({"level": "LOWW"}, ("level",), 'expected one of "low" or "high"; did you mean "low"?'),
+        ({"mixed": {"a": [1]}}, ("mixed", "a"),
+         "expected a string in quotes, true or false or a whole number, not a list; change its form"),
     ],
 )  # fmt: skip
 def test_wording(given: dict[str, Any], path: tuple[str | int, ...], text: str) -> None:
@@ -70,7 +74,31 @@ def test_wording(given: dict[str, Any], path: tuple[str | int, ...], text: str) 
     assert any(sentence.startswith(text) for where, sentence in found if where == path), found
 
 
+def test_a_union_is_one_mistake() -> None:
+    given = {"mixed": {"a": [1], "b": {}, "c": 1}, "word": 1}
+    assert [path for path, _ in said(given)] == [("word",), ("mixed", "a"), ("mixed", "b")]
+
+
+@pytest.mark.parametrize(
+    ("given", "paths"),
+    [
+        ({"word": "hidden"}, [()]),
+        ({"word": "hidden", "number": 10, "leval": 1}, [("number",), ("leval",), ()]),
+        ({"word": 1, "number": 10}, [("word",), ("number",)]),
+        ({"word": "hidden", "discovery": [{"kind": "dns"}]}, [("discovery", 0, "names"), ()]),
+    ],
+)
+def test_what_options_do_to_each_other_is_said_beside_other_mistakes(
+    given: dict[str, Any], paths: list[tuple[str | int, ...]]
+) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Example.model_validate(given)
+    assert sorted(path for path, _ in of_settings(caught.value, Example, given, (), ())) == sorted(paths)
+
+
 def test_nearest() -> None:
+    assert nearest("INFO", ["debug", "info"]) == "info"
+    assert nearest("plain", ["PLAIN", "OTHER"]) == "PLAIN"
     assert nearest("intervall", ["url", "interval", "match"]) == "interval"
     assert nearest("zzz", ["a", "b"]) in ("a", "b")
     assert nearest("x", []) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -223,6 +224,60 @@ async def test_exporters_come_and_go() -> None:
     change.apply(0)
     assert change.new.emits["r"].pipelines[0].outboxes == (change.new.outboxes["f"],)
     assert set(change.new.ledger.exporters) == {"e", "f"}  # what was removed keeps its line
+
+
+def noting(folder: Path, receivers: dict[str, str], exporters: dict[str, str], *lines: str) -> Config:
+    """A file whose receivers have checkpoints."""
+    return replace(config(receivers, {}, exporters, *lines), agent=AgentSettings(state_dir=str(folder)))
+
+
+async def saved(wiring: Wiring, note: bytes) -> None:
+    """The receiver r has emitted a sample, and saves a note; nobody sends."""
+    await emit(wiring, batch(1))
+    checkpoint = wiring.receivers["r"].context.checkpoint
+    assert checkpoint is not None
+    checkpoint.save(note)
+
+
+@pytest.mark.parametrize(
+    ("lines", "exporters", "due"),
+    [
+        (["m: r>>ef"], {"e": "e1", "f": "e1"}, False),
+        (["m: r>>f"], {"f": "e1"}, False),
+        (["m: r>>g"], {"g": "e1"}, True),  # none of those that hold it is fed any more
+        (["m: r>>g", "n: s>>ef"], {"e": "e1", "f": "e1", "g": "e1"}, True),
+    ],
+)
+async def test_notes_wait_for_those_alone_that_the_receiver_still_feeds(
+    tmp_path: Path, lines: list[str], exporters: dict[str, str], due: bool
+) -> None:
+    receivers = {"r": "s1", "s": "s1"}
+    old = wire(noting(tmp_path, receivers, {"e": "e1", "f": "e1"}, "m: r>>ef"))
+    await saved(old, b"1")
+    change = changed(noting(tmp_path, receivers, exporters, *lines), old)
+    change.apply(0)
+    assert change.new.checkpoints["r"] is old.checkpoints["r"]
+    assert (change.new.checkpoints["r"].due() == b"1") == due
+    assert sum(outbox.held() for outbox in old.outboxes.values()) == 2  # they drain all the same
+
+
+async def test_a_receiver_that_goes_leaves_its_note_behind_and_finds_it_when_it_comes_again(tmp_path: Path) -> None:
+    one = noting(tmp_path, {"r": "s1", "s": "s1"}, {"e": "e1"}, "m: r>>e")
+    old = wire(one)
+    await saved(old, b"1")
+    gone = changed(noting(tmp_path, {"s": "s1"}, {"e": "e1"}, "m: s>>e"), old)
+    gone.apply(0)
+    checkpoint = gone.new.checkpoints["r"]
+    assert checkpoint.due() is None  # e still holds it
+    again = changed(one, gone.new)
+    again.apply(0)
+    assert again.new.receivers["r"].context.checkpoint is checkpoint
+    assert checkpoint.load() == b"1"
+    await saved(again.new, b"2")
+    again.new.outboxes["e"].abandon("bug")
+    elsewhere = changed(noting(tmp_path / "b", {"r": "s1"}, {"e": "e1"}, "m: r>>e"), again.new)
+    assert elsewhere.new.checkpoints.keys() == {"r"}
+    assert elsewhere.new.checkpoints["r"] is not checkpoint
 
 
 async def test_what_a_removed_processor_held_back_goes_the_old_way() -> None:

@@ -308,6 +308,34 @@ async def test_a_receiver_that_is_replaced_finishes_its_poll_first(
     assert all(one.closed for one in Sink.made)
 
 
+async def test_a_receiver_that_waits_for_room_can_be_replaced_together_with_its_exporter(
+    autojump_clock: object, nursery: trio.Nursery, tmp_path: Path
+) -> None:
+    full = OutboxSettings.model_validate(
+        {"queue": {"max_bytes": "2B", "on_full": "block"}, "batch": {"max_bytes": "2B"}}
+    )
+    dead = type("Scripted", (Sink,), {"script": [Retry()] * 1000})
+
+    def file(word: str) -> Config:
+        one = worded(word, Leaves, dead)
+        return replace(one, exporters={"e0": replace(one.exporters["e0"], outbox=full)})
+
+    async def works_again() -> None:
+        await trio.sleep(40)
+        assert len(Sink.made) == 2
+        assert Sink.made[0].closed  # the reload is through
+        for made in Sink.made:
+            made.answers = iter(())
+
+    nursery.start_soon(after, 20, signal.SIGHUP)  # the queue has been full for long
+    nursery.start_soon(works_again)
+    nursery.start_soon(after, 120, signal.SIGTERM)
+    assert await main(file("1"), read=reading(file("2")), ledger_path=tmp_path / "l.json") == 0
+    ledger = balanced(tmp_path / "l.json")
+    assert ledger["exporters"]["e0"]["dropped"] == {}
+    assert ledger["exporters"]["e0"]["sent"] == ledger["receivers"]["r"]["out"] > 10
+
+
 async def test_a_receiver_that_does_not_leave_is_cancelled_after_a_while(
     autojump_clock: object, nursery: trio.Nursery, tmp_path: Path
 ) -> None:

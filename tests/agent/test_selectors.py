@@ -135,6 +135,14 @@ def test_refusals(text: str, said: str) -> None:
     assert str(refused.value) == f"{place}: parse error: {reason}"
 
 
+@pytest.mark.parametrize("text", ["{}", '{a=""}', '{a=~".*"}', 'up{__name__="x"}', 'up{"x"}', '{""}'])
+def test_federation_has_the_grammar_alone(text: str) -> None:
+    """Prometheus 2.42 and 3.13 take these as match[]; names in quotes only the latter."""
+    parse_selector(text, federated=True)
+    with pytest.raises(SelectorError):
+        parse_selector(text)
+
+
 @pytest.mark.parametrize(
     ("text", "labels", "found"),
     [

@@ -70,6 +70,7 @@ async def test_a_watch(nursery, tmp_path: Path):
     server.cluster.put(pod("b"))
     params = {"resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "30"}
     async with aclosing(api.watch(PODS, params)) as events:
+        assert await anext(events) == []
         first = await anext(events)
         server.cluster.delete(pod("a"))
         second = await anext(events)
@@ -78,6 +79,7 @@ async def test_a_watch(nursery, tmp_path: Path):
     ]  # fmt: skip
     server.api.bookmark_seconds = 0.01
     async with aclosing(api.watch(PODS, params | {"resourceVersion": str(server.cluster.version)})) as events:
+        assert await anext(events) == []
         [bookmark] = await anext(events)
     assert bookmark["type"] == "BOOKMARK"
     assert server.api.complaints == []

@@ -51,7 +51,9 @@ class Script:
         self.asked.append(f"watch {params['resourceVersion']}")
         assert params["allowWatchBookmarks"] == "true"
         assert WATCH_SECONDS <= int(params["timeoutSeconds"]) <= 1.5 * WATCH_SECONDS
-        for together in await self._next():
+        step = await self._next()
+        yield []
+        for together in step:
             yield together
 
     async def _next(self) -> Any:
@@ -78,14 +80,18 @@ class Followed:
         self.changes: list[dict[str, str]] = []
         self.faults: list[str] = []
         self.times: list[float] = []
+        self.well = 0
 
     async def run(self, seconds: float = 1000) -> None:
         def failed(fault: Fault) -> None:
             self.faults.append(str(fault))
             self.times.append(trio.current_time())
 
+        def well() -> None:
+            self.well += 1
+
         with trio.move_on_after(seconds):
-            await self.watch.run(lambda: self.changes.append(dict(self.watch.objects)), failed)
+            await self.watch.run(lambda: self.changes.append(dict(self.watch.objects)), failed, well)
 
 
 async def test_events_are_applied(autojump_clock):
@@ -109,6 +115,13 @@ async def test_what_changes_nothing_is_not_told(autojump_clock):
 
 
 GONE = ApiFault(410, "cannot: gone")
+
+
+async def test_all_is_well_once_the_server_has_agreed(autojump_clock):
+    refused = Fault("refused", "cannot reach it")
+    followed = Followed(("5", []), refused, refused, [])
+    await followed.run(100)
+    assert (len(followed.faults), followed.well) == (2, 1)
 
 
 async def test_gone_as_a_status_begins_anew_without_a_word(autojump_clock):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.batch import Batch, Floats, Ints, Row
+from agent.batch import Arrival, Batch, Floats, Ints, Row
 from agent.plugin import Processor, RowProcessor, SeriesProcessor, ValueProcessor
 from agent.preview.trace import ADDED, origins
 from agent.series import Series
@@ -78,6 +78,18 @@ def test_origins(processor: Processor[Any], names: list[str], expected: list[int
     after = processor.process(before)
     assert after is not None
     assert origins(processor, before, after).tolist() == expected
+
+
+def test_rows_that_another_batch_of_the_page_took_the_place_of_are_dropped() -> None:
+    processor, arrival = Short(), Arrival()
+    pages = [batch("aa", "b"), batch("b1", "xb", "c", "a")]
+    for page in pages:
+        page.together = arrival
+    first, second = map(processor.process, pages)
+    assert first is not None
+    assert second is not None
+    assert origins(processor, pages[0], first).tolist() == [0, 1]
+    assert origins(processor, pages[1], second).tolist() == [2]
 
 
 @given(st.lists(st.sampled_from([f"{letter}{n}" for letter in "abx" for n in range(9)]), unique=True))
