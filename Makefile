@@ -42,8 +42,8 @@ check: $(READY) ## format, lint, types, house rules
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house.py tests/agent/test_reference.py
 
-bench: $(READY) ## the cost sheet: bench/COSTS.md
-	$(BIN)/python -m bench
+bench: $(READY) ## the cost sheet: bench/COSTS.md, or only its PARTS
+	$(BIN)/python -m bench $(PARTS)
 
 docs: $(READY) ## write docs/reference and agent.toml from the settings
 	$(BIN)/python -m agent.reference

@@ -28,6 +28,11 @@ STAGES = ("inflate", "skeleton", "memory", "resource", "template", "gzip")
 _WIRE = 64 << 10  # bytes that come off the wire at once
 _POLLS = {300: 300, 2000: 100, 60000: 12}
 _METADATA = {"response_latency_ms": [{"type": "histogram", "help": "", "unit": ""}]}
+_HEAD = """\
+- `inflate` gunzip of the answer · `skeleton` lines matched, numbers read · `memory` repeats, torn histograms, start times,
+  staleness, tables · `resource` the processor of that name · `template` OTLP bytes · `gzip` of the request.
+
+"""
 
 
 @dataclass
@@ -109,7 +114,7 @@ def measure(samples: int, churn: float) -> tuple[dict[str, float], dict[str, flo
 def main() -> str:
     """Measure everything; returns the table as Markdown."""
     prepare()
-    head = "| samples a page | series | " + " | ".join((*STAGES, "whole chain")) + " |"
+    head = _HEAD + "| samples a page | series | " + " | ".join((*STAGES, "whole chain")) + " |"
     lines = [head, "|" + " --- |" * (len(STAGES) + 3)]
     for samples in _POLLS:
         rows = []

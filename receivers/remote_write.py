@@ -71,6 +71,10 @@ class RemoteWrite(Receiver[RemoteWriteSettings]):
         except CannotListen as error:
             raise ConfigError(str(error), "tls") from error
         self._doorkeeper = Doorkeeper(options)
+        try:
+            self._doorkeeper.check()
+        except Fault as fault:
+            raise ConfigError(str(fault), self._doorkeeper.option) from fault
         self._written = Written(
             self.counts,
             TypeBook(options.types),

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,12 +108,13 @@ class Gather:
         self.repeated = 0
         self.folded = 0
 
-    def join(self, head: int, slot: int, part: Part) -> None:
-        """Let a series be a part of the whole."""
-        self._columns.head[slot] = head
-        self._columns.speaks[slot] = part.role == "count"
-        self._parts.setdefault(head, {})[slot] = part
-        self._layouts[part.name].add(_place(part))
+    def join(self, head: int, parts: Mapping[int, Part]) -> None:
+        """Let series be parts of the whole, by slot."""
+        slots = np.fromiter(parts, np.intp, len(parts))
+        self._columns.head[slots] = head
+        self._columns.speaks[slots] = [part.role == "count" for part in parts.values()]
+        self._parts.setdefault(head, {}).update(parts)
+        self._layouts[next(iter(parts.values())).name].update(map(_place, parts.values()))
         self._arrays.pop(head, None)
 
     def leave(self, head: int, slots: set[int]) -> bool:
@@ -200,8 +201,8 @@ class Gather:
             over = np.flatnonzero(columns.whole & (columns.opened > 0) & (columns.since <= before))
             if not len(over):
                 return ready
-            for head in over.tolist():
-                ready += self._give_up(head)
+            wholes = [rows for head in over.tolist() for rows in self._give_up(head)]
+            ready += [Rows.joined(wholes)] if wholes else []
             ready += self.take(*self._next(over))
 
     def _open(self, heads: Slots, rows: Rows, arrived: Ints) -> None:

@@ -20,6 +20,9 @@ TYPES: Mapping[int, str] = {
 """MetricType of both versions; 0 is unknown."""
 
 
+Flat = tuple[str, ...]
+
+
 class BadLabels(Exception):
     """A series that cannot be: no name, a label twice, or text that is no UTF-8. The text says which."""
 
@@ -36,13 +39,15 @@ NOTHING = About()
 
 
 class Learn(Protocol):
-    """Numbers a series: name, flat sorted labels without it, whether its points are native histograms, what is said of it."""
+    """Numbers a series: its name, its flat sorted labels but for its own (``split_own``), its own, whether its points are
+    native histograms (which have none of their own), what is said of it. Labels that are shared had best be one object.
+    """
 
-    def __call__(self, name: str, flat: tuple[str, ...], native: bool, about: About, /) -> int:
+    def __call__(self, name: str, rest: Flat, own: Flat, native: bool, about: About, /) -> int:
         """Return the series' slot, the same for equal series."""
 
 
-def series_of(labels: Iterable[tuple[bytes, bytes]]) -> tuple[str, tuple[str, ...]]:
+def series_of(labels: Iterable[tuple[bytes, bytes]]) -> tuple[str, Flat]:
     """Return a series' name and its flat labels, sorted, empty ones left out. Raises BadLabels."""
     try:
         texts = [(name.decode(), value.decode()) for name, value in labels]

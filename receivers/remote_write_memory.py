@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ebbtide import Batch, Bools, Exemplar, Extra, NativeHistogram, ReceiverCounts, stale_mask
+from ebbtide import Arrival, Batch, Bools, Exemplar, Extra, NativeHistogram, ReceiverCounts, stale_mask
 from receivers import starts
 from receivers.memory import FOLDED, POINTS, UNSUPPORTED, Slots
 from receivers.remote_write_gather import Rows
@@ -258,7 +258,7 @@ class Written:
         rows = Rows(slots, rows.values, rows.times, self.registry.starts_of(slots))
         columns.sent[slots] = rows.times
         columns.alive[slots] = ~stale
-        together = None if self.registry.twins else object()  # each series once among these rows
+        together = None if self.registry.twins else Arrival()  # each series once among these rows
         for batch in self.registry.tables.batches(rows, stale, self._extras(rows)):
             batch.together = together
             self._ready.append(Ready(batch))

@@ -13,9 +13,9 @@ from ebbtide import (
     BasicAuth,
     PositiveDuration,
     PositiveSize,
-    Secret,
     ServerTls,
     Settings,
+    Token,
     option,
     parse_address,
     read_secret,
@@ -29,7 +29,7 @@ class RemoteWriteSettings(Settings):
     listen: str = option("127.0.0.1:9201", "Address to listen at; a host such as 0.0.0.0 opens it to others.")
     path: str = option("/api/v1/write", "Path at which requests are taken.")
     basic_auth: BasicAuth | None = option(None, "User name and password that clients must send.")
-    bearer_token: Secret | None = option(None, "Bearer token that clients must send.")
+    bearer_token: Token | None = option(None, "Bearer token that clients must send.")
     bearer_token_file: str | None = option(None, "File that holds the bearer token; read again when it changes.")
     tls: ServerTls = option(ServerTls(), "TLS to listen with.")
     max_body: PositiveSize = option("64MiB", "Largest request, inflated; a larger one is refused.")
@@ -76,20 +76,25 @@ class RemoteWriteSettings(Settings):
 
 
 class Doorkeeper:
-    """Tells who may write. ``scheme`` is what is asked for, "" where anybody may."""
+    """Tells who may write. ``scheme`` is what is asked for, "" where anybody may; ``option`` the one that says so."""
 
     def __init__(self, options: RemoteWriteSettings):
-        self.scheme = ""
+        self.scheme = self.option = ""
         self._secret: Callable[[], bytes] = bytes
         if options.basic_auth is not None:
             user = options.basic_auth.username
             password = read_secret(options.basic_auth.password, options.basic_auth.password_file, "password_file")
-            self.scheme = "Basic"
+            self.scheme, self.option = "Basic", "basic_auth"
             self._secret = lambda: base64.b64encode(f"{user}:{password()}".encode())
         elif options.bearer_token is not None or options.bearer_token_file is not None:
             token = read_secret(options.bearer_token, options.bearer_token_file, "bearer_token_file")
             self.scheme = "Bearer"
+            self.option = "bearer_token" if options.bearer_token_file is None else "bearer_token_file"
             self._secret = lambda: token().encode()
+
+    def check(self) -> None:
+        """Look at the secret: a receiver that cannot read it would let nobody in. Raises Fault "credentials"."""
+        self._secret()
 
     def lets_in(self, authorization: str) -> bool:
         """Tell whether this Authorization header is right, in a time that does not tell how much of it is.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -20,16 +20,18 @@ from ebbtide import (
     Family,
     Ints,
     Labels,
+    Part,
     Series,
+    Target,
     flatten,
     join_own,
+    number_of,
     pairs,
     part_of,
-    split_own,
 )
 from receivers.memory import FOLDED, POINTS, UNSUPPORTED, Slots
 from receivers.remote_write_gather import Gather, Index, Rows, WrittenColumns
-from receivers.remote_write_labels import About
+from receivers.remote_write_labels import NOTHING, About, Flat
 from receivers.remote_write_tables import RequestTables
 from receivers.targets import UP, TargetBook, TargetKey, target_key
 from receivers.types import TypeBook, strip_type_labels, ucum
@@ -45,10 +47,19 @@ _CUMULATIVE = frozenset(("counter", "histogram", "summary"))
 _COMPOUND = frozenset(("histogram", "summary"))
 _CREATED = "_created"
 _INFO_LINES = ("target_info", "otel_scope_info")
+_MAY_BE_FOLDED = (_CREATED, *_INFO_LINES)
 
-Key = tuple[str, Labels, tuple[str, ...], bool]  # name, labels, own label: as they came; whether native
+Key = tuple[str, Labels, Flat, bool]  # name, labels, own label: as they came; whether native
 Whole = tuple[str, Labels, tuple[str, str, str]]  # name, labels, family's identity
 Groups = dict[tuple[int, bool], dict[int, list[int]]]  # target and whether wholes -> head or slot -> slots
+
+
+class _Whose(NamedTuple):
+    """The number of a series' target and, where they are known, its labels; the series' labels but for its type's."""
+
+    number: int
+    target: Target | None
+    labels: Labels
 
 
 @dataclass(slots=True)
@@ -76,28 +87,28 @@ class Registry:
         self._newcomers: list[int] = []
         self.twins = False  # whether two slots may stand for one series, told apart by labels that say its type
         self._about: dict[int, About] = {}  # of newcomers
-        self._told: dict[str, list[dict[str, Any]]] = {}  # what requests said of families, not yet learned
+        self._said: dict[tuple[str, About], None] = {}  # what a request said of series of that name, not yet learned
+        self._base: Labels | None = None  # of the series learned last
         self._wholes: dict[Whole, int] = {}
         self._awaited: dict[TargetKey, _Awaited] = {}
         self._awaits: dict[int, TargetKey] = {}  # by slot
         self._native_families: dict[tuple[str, str], Family] = {}
         self._forgot = 0
 
-    def learn(self, name: str, flat: tuple[str, ...], native: bool, about: About, /) -> int:
+    def learn(self, name: str, rest: Flat, own: Flat, native: bool, about: About, /) -> int:
         """Number a series; a new one waits for ``greet``."""
-        rest, own = (flat, ()) if native else split_own(name, flat)
-        key = (name, Labels.of(rest), own, native)
+        base = self._base
+        if base is None or base.flat is not rest:  # siblings mostly come one after the other
+            base = self._base = Labels.of(rest)
+        key = (name, base, own, native)
         slot = self._slot_of.get(key)
         if slot is None:
             slot = self._slot_of[key] = self._allocate()
             self._keys[slot] = key
             self._newcomers.append(slot)
-        if any(about):
+        if about != NOTHING:
             self._about[slot] = about
-            stem = _family_name(name, about.type)
-            entry = {"type": about.type or "unknown", "help": about.help, "unit": about.unit}
-            if entry not in self._told.setdefault(stem, []):
-                self._told[stem].append(entry)
+            self._said[name, about] = None
         return slot
 
     def _allocate(self) -> int:
@@ -112,14 +123,21 @@ class Registry:
 
     def learn_types(self, metadata: Mapping[str, list[dict[str, Any]]]) -> None:
         """Take in what a request says of families, apart and beside its series."""
-        told, self._told = {**self._told, **metadata}, {}
-        if told:
-            self.types.learn(told)
+        told: dict[str, list[dict[str, Any]]] = {}
+        for name, about in self._said:
+            entries = told.setdefault(_family_name(name, about.type), [])
+            entry = {"type": about.type or "unknown", "help": about.help, "unit": about.unit}
+            if entry not in entries:
+                entries.append(entry)
+        self._said = {}
+        if told or metadata:
+            self.types.learn({**told, **metadata})
 
     def abandon(self) -> None:
         """Forget the newcomers: their request is not taken. What their ``up`` says of targets is remembered."""
         self._learn_targets()
-        newcomers, self._newcomers, self._told = self._newcomers, [], {}
+        newcomers, self._newcomers, self._said = self._newcomers, [], {}
+        self._base = None
         self._release(newcomers)
 
     def _learn_targets(self) -> None:
@@ -132,13 +150,15 @@ class Registry:
         """Place the newcomers whose target is decided by now, or never will be; let the others wait for its ``up``."""
         self._learn_targets()
         slots, self._newcomers = self._newcomers, []
-        keys = {slot: target_key(self._key(slot)[1].flat) for slot in slots}
-        undecided = self.targets.undecided(set(keys.values()))
-        for slot in slots:
-            if keys[slot] in undecided:
-                self._awaited.setdefault(keys[slot], _Awaited(now)).slots.append(slot)
-                self._awaits[slot] = keys[slot]
-        self._place([slot for slot in slots if keys[slot] not in undecided])
+        self._base = None
+        whose = {base: target_key(base.flat) for base in dict.fromkeys(self._key(slot)[1] for slot in slots)}
+        keys = [whose[self._key(slot)[1]] for slot in slots]
+        undecided = self.targets.undecided(set(keys))
+        for slot, key in zip(slots, keys, strict=True):
+            if key in undecided:
+                self._awaited.setdefault(key, _Awaited(now)).slots.append(slot)
+                self._awaits[slot] = key
+        self._place([slot for slot, key in zip(slots, keys, strict=True) if key not in undecided])
 
     def arrivals(self, before: int | None = None) -> Iterator[Rows]:
         """Place the series of targets that have been decided, or waited since ``before``; walk what came of them."""
@@ -173,83 +193,86 @@ class Registry:
         """Give series their identity, and put them into tables with those of the same target."""
         if not slots:
             return
-        families = iter(self.types.decide(self._head(slot) for slot in slots if not self._key(slot)[3]))
-        groups: Groups = defaultdict(dict)
-        older: set[int] = set()
-        for slot in slots:
-            name, base, own, native = self._key(slot)
-            family = self._native_family(slot, name) if native else next(families)
-            number = self.targets.number(target_key(base.flat))
-            shared = Labels.of(strip_type_labels(base.flat))
-            self.twins = self.twins or shared is not base
-            series = Series.parts_of(name, shared, own, family, target=self.targets.at(number))
-            self._series[slot] = series
-            self._enter(slot, family, number)
-            whole = self._join(slot, series, older)
-            groups[number, whole is not None].setdefault(slot if whole is None else whole, []).append(slot)
-            self._mark_folded(slot)
+        keys = [self._key(slot) for slot in slots]
+        families = self._families(slots, keys)
+        whose = {base: self._whose(base) for base in dict.fromkeys(base for _, base, _, _ in keys)}
+        self._enter(slots, families, [whose[base].number for _, base, _, _ in keys])
+        wholes: dict[Whole, dict[int, Part]] = defaultdict(dict)
+        for slot, (name, base, own, _), family in zip(slots, keys, families, strict=True):
+            labels, target = whose[base].labels, whose[base].target
+            series = self._series[slot] = Series.parts_of(name, labels, own, family, target=target)
+            if family.kind in _COMPOUND and (part := part_of(series)) is not None:
+                wholes[part.name, labels, family.identity][slot] = part
+        older = {slot for whole, parts in wholes.items() for slot in self._join(whole, parts)}.difference(slots)
+        for slot, (name, base, own, native) in zip(slots, keys, strict=True):
+            if not (own or native) and name.endswith(_MAY_BE_FOLDED):
+                self._mark_folded(slot, name, base)
             self._about.pop(slot, None)
-        self._reunite(groups, older.difference(slots))
-        for of_target in groups.values():
-            self.tables.hold(points for group in of_target.values() if (points := self._with_points(group)))
+        self._hold(slots, sorted(older))
 
-    def _head(self, slot: int) -> tuple[str, tuple[str, ...]]:
-        """Return what a type is decided by: the name, and the labels with what the request said of the series."""
-        name, base, own, _ = self._key(slot)
-        flat = join_own(base.flat, own)
-        about = self._about.get(slot)
-        if about is None or not about.type:
-            return name, flat
-        said = {"__type__": about.type, "__unit__": about.unit}
-        return name, flatten({**said, **dict(pairs(flat))})
+    def _families(self, slots: list[int], keys: list[Key]) -> list[Family]:
+        """Return each series' family; of those that differ by a number of their own alone only one is decided."""
+        about = [self._about.get(slot, NOTHING) for slot in slots]
+        asked = [
+            (name, base, native, bool(own) and number_of(own[1]) is not None, said)
+            for (name, base, own, native), said in zip(keys, about, strict=True)
+        ]
+        first: dict[Any, int] = {}
+        for row, one in enumerate(asked):
+            first.setdefault(one, row)
+        classic = {one: _head(keys[row], about[row]) for one, row in first.items() if not one[2]}
+        found = dict(zip(classic, self.types.decide(classic.values()), strict=True))
+        found.update((one, self._native_family(one[0], one[4])) for one in first if one[2])
+        return [found[one] for one in asked]
 
-    def _native_family(self, slot: int, name: str) -> Family:
-        about = self._about.get(slot, About())
+    def _whose(self, base: Labels) -> _Whose:
+        number = self.targets.number(target_key(base.flat))
+        labels = Labels.of(strip_type_labels(base.flat))
+        self.twins = self.twins or labels is not base
+        return _Whose(number, self.targets.at(number), labels)
+
+    def _native_family(self, name: str, about: About) -> Family:
         key = name, ucum(about.unit)
         return self._native_families.setdefault(key, Family(name, "histogram", key[1], about.help, "page"))
 
-    def _enter(self, slot: int, family: Family, target: int) -> None:
-        columns = self.columns
-        columns.used[slot] = True
-        columns.cumulative[slot] = family.kind in _CUMULATIVE
-        columns.fate[slot] = UNSUPPORTED if family.kind == "gaugehistogram" else POINTS
-        columns.target[slot] = target
-        columns.head[slot] = slot
+    def _enter(self, slots: list[int], families: list[Family], targets: list[int]) -> None:
+        """Enter what follows from identity into the columns."""
+        columns, index = self.columns, np.array(slots, np.intp)
+        columns.used[index] = True
+        columns.cumulative[index] = [family.kind in _CUMULATIVE for family in families]
+        columns.fate[index] = [UNSUPPORTED if family.kind == "gaugehistogram" else POINTS for family in families]
+        columns.target[index] = targets
+        columns.head[index] = index
 
-    def _join(self, slot: int, series: Series, older: set[int]) -> int | None:
-        """Let a series be part of its whole, if it is one's; return the whole's slot. ``older`` parts are noted."""
-        part = part_of(series) if series.family.kind in _COMPOUND else None
-        if part is None:
-            return None
-        whole = part.name, part.base, series.family.identity
+    def _join(self, whole: Whole, parts: dict[int, Part]) -> set[int]:
+        """Let series be parts of their whole; return those that it had before."""
         head = self._wholes.get(whole)
+        older: set[int] = set()
         if head is None:
             head = self._wholes[whole] = self._allocate()
             self.columns.whole[head] = self.columns.cumulative[head] = True
         else:
             older.update(self.gather.parts(head))
-        self.gather.join(head, slot, part)
-        return head
+        self.gather.join(head, parts)
+        return older
 
-    def _reunite(self, groups: Groups, older: set[int]) -> None:
-        """Take older parts of the same wholes out of their tables, so that a whole never lies in two."""
-        if not older:
-            return
-        self.tables.withdraw(sorted(older))
-        by_head = {
-            head: group for (_, whole), of_target in groups.items() if whole for head, group in of_target.items()
-        }
-        for slot in sorted(older):
-            by_head[int(self.columns.head[slot])].append(slot)
+    def _hold(self, slots: list[int], older: list[int]) -> None:
+        """Put series into tables by target; older parts of the same wholes, too, so that a whole never lies in two."""
+        if older:
+            self.tables.withdraw(older)
+        columns = self.columns
+        index = np.array(slots + older, np.intp)
+        heads, targets = columns.head[index], columns.target[index]
+        groups: Groups = defaultdict(lambda: defaultdict(list))
+        columns_of = (index, heads, targets, columns.whole[heads], columns.fate[index])
+        for slot, head, target, whole, fate in zip(*(one.tolist() for one in columns_of), strict=True):
+            if fate == POINTS:
+                groups[target, whole][head].append(slot)
+        for of_target in groups.values():
+            self.tables.hold(of_target.values())
 
-    def _with_points(self, slots: list[int]) -> list[int]:
-        return [slot for slot in slots if self.columns.fate[slot] == POINTS]
-
-    def _mark_folded(self, slot: int) -> None:
+    def _mark_folded(self, slot: int, name: str, base: Labels) -> None:
         """``x_created`` of a known x dates x's stream and is no series of its own; nor are the info lines about OTel."""
-        name, base, own, native = self._key(slot)
-        if native or own:
-            return
         if name in _INFO_LINES:
             self.columns.fate[slot] = FOLDED
         elif name.endswith(_CREATED) and (dated := self._dated_by(name.removesuffix(_CREATED), base)) is not None:
@@ -339,6 +362,16 @@ class Registry:
             self._about.pop(slot, None)
         if slots:
             self.columns.free(slots)
+
+
+def _head(key: Key, about: About) -> tuple[str, Flat]:
+    """Return what a type is decided by: the name, and the labels with what the request said of the series."""
+    name, base, own, _ = key
+    flat = join_own(base.flat, own)
+    if not about.type:
+        return name, flat
+    said = {"__type__": about.type, "__unit__": about.unit}
+    return name, flatten({**said, **dict(pairs(flat))})
 
 
 def _family_name(name: str, type: str) -> str:

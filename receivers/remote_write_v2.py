@@ -5,11 +5,14 @@ Source: prometheus/prometheus, prompb/io/prometheus/write/v2/types.proto; the sp
 Strategy. Labels are references into a table of symbols that is made anew for each request, so their bytes say nothing from
 one request to the next. Here each symbol has a number for good; the references of all series are decoded and translated at
 once by numpy, and the translated references are a series' key. Its sample is read as in 1.0, from the end of the message.
-What is not known, or of an unusual make, is read field by field.
+Of what is not known a sibling may be (``remote_write_siblings``); all else, and what is of an unusual make, is read field by
+field.
 """
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -18,9 +21,9 @@ import numpy.typing as npt
 from ebbtide import Exemplar, Floats, Ints
 from receivers.memory import Slots
 from receivers.remote_write_labels import TYPES, About, BadLabels, Learn, series_of
-from receivers.remote_write_native import BadHistogram, HistogramPoint, read_histogram
 from receivers.remote_write_samples import FORMS, Decoded, Gathering, Index, Words, read_samples
-from receivers.remote_write_v1 import make_exemplar, take_histograms
+from receivers.remote_write_siblings import NumberSiblings
+from receivers.remote_write_v1 import make_exemplar, read_histograms, take_histograms
 from receivers.remote_write_wire import (
     BYTES,
     FIXED64,
@@ -41,6 +44,7 @@ _LABELS_TAG, _SAMPLE_TAG, _METADATA_TAG = 1 << 3 | BYTES, 2 << 3 | BYTES, 5 << 3
 _TYPE_TAG = 1 << 3 | VARINT  # in its Metadata
 _MOST_REF_BYTES = 5  # of a uint32
 _SMALL = 0x80  # numbers below take one byte
+_LEAST = 8  # bytes of a usual message
 
 MOST_SYMBOLS = 1 << 20
 """Symbols that are remembered from request to request; beyond, all of them are learned anew."""
@@ -60,56 +64,88 @@ class _Usual(NamedTuple):
     end: Index
 
 
+@dataclass(slots=True)
+class _Open:
+    """A request that is being read."""
+
+    data: bytes
+    symbols: list[bytes]
+    siblings: NumberSiblings
+    found: Gathering = field(default_factory=Gathering)
+    abouts: dict[bytes, About] = field(default_factory=dict)  # by the metadata's bytes
+
+    def about(self, places: list[tuple[int, int]]) -> About:
+        """Read what metadata say that lie there."""
+        text = b"".join([self.data[begin:end] for begin, end in places])  # which is one message: protobuf merges them
+        about = self.abouts.get(text)
+        if about is None:
+            about = self.abouts[text] = _about(text, self.symbols)
+        return about
+
+
 class ReaderV2:
     """Reads requests. ``learn`` numbers series that are new to it; what it remembers of them is ``known``."""
 
     def __init__(self, learn: Learn):
         self._learn = learn
-        self._numbers: dict[bytes, int] = {}  # of symbols
-        self.known: dict[bytes, int] = {}  # by the type and the symbols' numbers
+        self._symbols: list[bytes] = []  # by their number for good
+        self._numbers: dict[bytes, int] = {}
+        self.known: dict[bytes, int] = {}  # slots by the symbols' numbers and the type
 
     def read(self, data: bytes) -> Decoded:
         """Return all that a request holds. Raises Malformed where it is none."""
         if len(self._numbers) > MOST_SYMBOLS:
-            self._numbers, self.known = {}, {}
-        found = Gathering()
-        symbols, usual, unusual = _walk(data)
-        for begin, end in unusual:
-            self._series(data, begin, end, symbols, found)
-        return found.decoded(*self._at_once(data, symbols, usual, found))
+            self._symbols, self._numbers, self.known = [], {}, {}
+        words = np.frombuffer(data, np.uint8)
+        symbols, begins, ends = _walk(data)
+        usual, unusual = _tell_usual(words, begins, ends)
+        request = _Open(data, symbols, NumberSiblings(self._four_bytes, self._symbol))
+        for row in unusual.tolist():
+            self._series(request, int(begins[row]), int(ends[row]))
+        return request.found.decoded(*self._at_once(request, words, usual))
 
     def forget(self, slots: frozenset[int]) -> None:
         """Forget the series of these slots."""
         self.known = {key: slot for key, slot in self.known.items() if slot not in slots}
 
-    def _at_once(
-        self, data: bytes, symbols: list[bytes], usual: _Usual, found: Gathering
-    ) -> tuple[Index, Slots, Floats, Ints, Ints]:
-        """Read the usual messages, and where they end; those of unknown series with care."""
-        words = np.frombuffer(data, np.uint8)
-        keys = self._keys(data, words, usual, symbols)
+    def _at_once(self, request: _Open, words: Words, usual: _Usual) -> tuple[Index, Slots, Floats, Ints, Ints]:
+        """Read the usual messages, and where they end; those that only look like it with care."""
+        keys = self._keys(words, usual, request.symbols)
         known = self.known.get
         slots = np.fromiter((known(key, -1) for key in keys), np.int32, len(keys))
+        forms = usual.metadata - usual.sample - 2
+        for row in np.flatnonzero(slots < 0).tolist():
+            slots[row] = self._newcomer(request, usual, row, keys[row], int(forms[row]))
         rows = np.flatnonzero(slots >= 0)
         values, times, starts = np.zeros(len(keys)), np.zeros(len(keys), np.int64), np.zeros(len(keys), np.int64)
         good = np.zeros(len(keys), np.bool_)
-        forms = usual.metadata - usual.sample - 2
         for form in FORMS:
             of_form = rows[forms[rows] == form]
             if len(of_form):
                 columns = read_samples(words, usual.metadata[of_form], form)
                 values[of_form], times[of_form], starts[of_form], good[of_form] = columns
-        for row in np.flatnonzero(~good).tolist():
-            slot = self._series(data, int(usual.begin[row]), int(usual.end[row]), symbols, found)
-            if slot is not None:
-                self.known[keys[row]] = slot
+        for row in rows[~good[rows]].tolist():
+            self._series(request, int(usual.begin[row]), int(usual.end[row]))
         if good.all():
             return usual.end, slots, values, times, starts
         return usual.end[good], slots[good], values[good], times[good], starts[good]
 
-    def _keys(self, data: bytes, words: Words, usual: _Usual, symbols: list[bytes]) -> list[bytes]:
+    def _newcomer(self, request: _Open, usual: _Usual, row: int, key: bytes, form: int) -> int:
+        """Return the slot of a new series whose sample may be read with the others; else read all of it, and return -1."""
+        sibling = request.siblings.find(key[:-1]) if form in FORMS else None
+        if sibling is None:
+            slot = self._series(request, int(usual.begin[row]), int(usual.end[row]), key[:-1])
+            if slot is not None:
+                self.known[key] = slot
+            return -1
+        metadata, end = int(usual.metadata[row]), int(usual.end[row])
+        about = request.about([(metadata + 2, end)] if metadata < end else [])
+        slot = self.known[key] = self._learn(*sibling, False, about)
+        return slot
+
+    def _keys(self, words: Words, usual: _Usual, symbols: list[bytes]) -> list[bytes]:
         """Return each message's key: the numbers of its labels' symbols, then its type."""
-        numbers, counts = _read_refs(data, usual)
+        numbers, counts = _read_refs(words, usual)
         if len(numbers) and int(numbers.max()) >= len(symbols):
             raise BadReference(f"a label refers to symbol {int(numbers.max())} of {len(symbols)}")
         translated = self._translate(numbers, symbols).tobytes()
@@ -129,13 +165,29 @@ class ReaderV2:
         for ref in np.flatnonzero(used).tolist():
             symbol = symbols[ref]
             number = numbers.get(symbol)
-            if number is None:
-                number = numbers[symbol] = len(numbers)
-            table[ref] = number
+            table[ref] = self._number(symbol) if number is None else number
         return table[refs]
 
-    def _series(self, data: bytes, begin: int, end: int, symbols: list[bytes], found: Gathering) -> int | None:
-        """Read one TimeSeries field by field; return the slot of its samples, None where it has none."""
+    def _number(self, symbol: bytes) -> int:
+        number = self._numbers.setdefault(symbol, len(self._symbols))
+        if number == len(self._symbols):
+            self._symbols.append(symbol)
+        return number
+
+    def _four_bytes(self, symbol: bytes) -> bytes:
+        """Return a symbol's number as it stands in keys."""
+        return self._number(symbol).to_bytes(4, sys.byteorder)
+
+    def _symbol(self, number: bytes) -> bytes:
+        """Return the symbol of such a number."""
+        return self._symbols[int.from_bytes(number, sys.byteorder)]
+
+    def _series(self, request: _Open, begin: int, end: int, key: bytes = b"") -> int | None:
+        """Read one TimeSeries field by field; return the slot of its samples, None where it has none.
+
+        ``key``: the numbers of all its labels' symbols, where that is known.
+        """
+        data, symbols, found = request.data, request.symbols, request.found
         refs: list[int] = []
         places: dict[int, list[tuple[int, int]]] = {2: [], 3: [], 4: [], 5: []}
         for number, kind, first, last in fields(data, begin, end):
@@ -145,15 +197,9 @@ class ReaderV2:
                 expect(kind, BYTES, first)
                 places[number].append((first, last))
         samples = [_sample(data, *place) for place in places[2]]
-        points: list[HistogramPoint] = []
-        wrong = ""
-        for place in places[3]:
-            try:
-                points.append(read_histogram(data, *place))
-            except BadHistogram as error:
-                wrong = str(error)
+        points, wrong = read_histograms(data, places[3])
         exemplars = [_exemplar(data, *place, symbols) for place in places[4]]
-        about = _about(data, places[5], symbols)
+        about = request.about(places[5])
         try:
             name, flat = series_of(_resolve(refs, symbols))
         except BadLabels as error:
@@ -163,12 +209,12 @@ class ReaderV2:
             found.refuse(len(places[3]) - len(points), f"{name[:80]!r}: {wrong}")
         slot = None
         if samples or (exemplars and not points):
-            slot = self._learn(name, flat, False, about)
+            slot = self._learn(*request.siblings.keep(key, name, flat), False, about)
             for value, time, start in samples:
                 found.add(end, slot, value, time, start)
             found.exemplars += [(slot, exemplar) for exemplar in exemplars]
         if points:
-            native = self._learn(name, flat, True, about)
+            native = self._learn(name, flat, (), True, about)
             take_histograms(found, end, native, points)
             if slot is None:
                 found.exemplars += [(native, exemplar) for exemplar in exemplars]
@@ -180,11 +226,11 @@ Refs = npt.NDArray[np.int64]
 _BYTE = [bytes((number,)) for number in range(256)]
 
 
-def _walk(data: bytes) -> tuple[list[bytes], _Usual, list[tuple[int, int]]]:
-    """Find all messages; return the symbols, the series of the usual make, and where all others lie."""
+def _walk(data: bytes) -> tuple[list[bytes], Index, Index]:
+    """Find all messages; return the symbols, and where series' begin and end."""
     symbols: list[bytes] = []
-    places: list[int] = []
-    unusual: list[tuple[int, int]] = []
+    begins: list[int] = []
+    ends: list[int] = []
     position, stop = 0, len(data)
     while position < stop:
         tag = data[position]
@@ -194,6 +240,9 @@ def _walk(data: bytes) -> tuple[list[bytes], _Usual, list[tuple[int, int]]]:
         begin = position + 2
         if begin <= stop and data[position + 1] < _SMALL:
             position = begin + data[position + 1]
+        elif begin < stop and data[begin] < _SMALL:  # a length of two bytes
+            begin += 1
+            position = begin + (data[begin - 2] & 0x7F | data[begin - 1] << 7)
         else:
             length, begin = read_varint(data, position + 1, stop)
             position = begin + length
@@ -203,11 +252,10 @@ def _walk(data: bytes) -> tuple[list[bytes], _Usual, list[tuple[int, int]]]:
             )
         if tag == _SYMBOLS_TAG:
             symbols.append(data[begin:position])
-        elif (parts := _usual_parts(data, begin, position)) is not None:
-            places += parts
         else:
-            unusual.append((begin, position))
-    return symbols, _Usual(*np.array(places, np.intp).reshape(-1, len(_Usual._fields)).T), unusual
+            begins.append(begin)
+            ends.append(position)
+    return symbols, np.array(begins, np.intp), np.array(ends, np.intp)
 
 
 def _other(data: bytes, position: int, stop: int) -> int:
@@ -221,30 +269,33 @@ def _other(data: bytes, position: int, stop: int) -> int:
     return end
 
 
-def _usual_parts(data: bytes, begin: int, end: int) -> tuple[int, int, int, int, int] | None:
-    """Return where things lie in a message of labels, one sample, metadata, and nothing else; None for any other."""
-    if end - begin < 8 or data[begin] != _LABELS_TAG:
-        return None
-    length, refs = data[begin + 1], begin + 2
-    if length >= _SMALL:
-        if data[refs] >= _SMALL:
-            return None
-        length, refs = length & 0x7F | data[refs] << 7, refs + 1
-    sample = refs + length
-    if sample + 1 >= end or data[sample] != _SAMPLE_TAG:
-        return None
-    metadata = sample + 2 + data[sample + 1]
-    if metadata + 1 < end and data[metadata] == _METADATA_TAG and data[metadata + 1] == end - metadata - 2 < _SMALL:
-        return begin, refs, sample, metadata, end
-    return (begin, refs, sample, metadata, end) if metadata == end else None
+def _tell_usual(words: Words, begins: Index, ends: Index) -> tuple[_Usual, Index]:
+    """Find the messages of labels, one sample, metadata or none, and nothing else; return the rows of all others, too."""
+    rows = np.flatnonzero(ends - begins >= _LEAST)  # what is looked at below lies within them
+    begin, end = begins[rows], ends[rows]
+    length, second = words[begin + 1].astype(np.intp), words[begin + 2].astype(np.intp)
+    long = length >= _SMALL
+    refs = begin + 2 + long
+    sample = refs + np.where(long, length & 0x7F | second << 7, length)
+    usual = (words[begin] == _LABELS_TAG) & ~(long & (second >= _SMALL)) & (sample + 1 < end)
+    sample = np.where(usual, sample, begin)
+    usual &= words[sample] == _SAMPLE_TAG
+    metadata = sample + 2 + words[sample + 1]
+    told = usual & (metadata + 1 < end)
+    at = np.where(told, metadata, begin)
+    told &= (words[at] == _METADATA_TAG) & (words[at + 1] == end - at - 2) & (words[at + 1] < _SMALL)
+    usual &= told | (metadata == end)
+    found = _Usual(*(column[usual] for column in (begin, refs, sample, metadata, end)))
+    others = np.ones(len(begins), np.bool_)
+    others[rows[usual]] = False
+    return found, np.flatnonzero(others)
 
 
-def _read_refs(data: bytes, usual: _Usual) -> tuple[Refs, Index]:
+def _read_refs(words: Words, usual: _Usual) -> tuple[Refs, Index]:
     """Decode packed references, all at once; return them, and how many each message has. Raises Malformed."""
-    places = zip(usual.refs.tolist(), usual.sample.tolist(), strict=True)
-    text = np.frombuffer(b"".join([data[begin:end] for begin, end in places]), np.uint8)
     lengths = usual.sample - usual.refs
     ends = np.cumsum(lengths)
+    text = words[_within(usual.refs, usual.sample, len(words))]
     last = text < _SMALL
     if not last[ends[lengths > 0] - 1].all():
         raise Malformed("a label's reference breaks off")
@@ -253,11 +304,19 @@ def _read_refs(data: bytes, usual: _Usual) -> tuple[Refs, Index]:
     longest = int(sizes.max()) if len(sizes) else 0
     if longest > _MOST_REF_BYTES:
         raise Malformed("a label's reference has too many bytes")
-    refs = text[stops].astype(np.int64)
+    refs = text.take(stops).astype(np.int64)
     for back in range(1, longest):
         longer = np.flatnonzero(sizes > back)
         refs[longer] = refs[longer] << 7 | text[stops[longer] - back] & 0x7F
     return refs, np.diff(np.searchsorted(stops, ends), prepend=0)
+
+
+def _within(begins: Index, ends: Index, size: int) -> npt.NDArray[np.bool_]:
+    """Tell which of so many places lie within these stretches, which follow one another."""
+    edges = np.concatenate(([0], np.column_stack((begins, ends)).ravel(), [size]))
+    inside = np.zeros(len(edges) - 1, np.bool_)
+    inside[1::2] = True
+    return np.repeat(inside, np.diff(edges))
 
 
 def _resolve(refs: list[int], symbols: list[bytes]) -> list[tuple[bytes, bytes]]:
@@ -302,13 +361,12 @@ def _exemplar(data: bytes, begin: int, end: int, symbols: list[bytes]) -> Exempl
     return make_exemplar([(_symbol(name, symbols), _symbol(text, symbols)) for name, text in pairs], value, time)
 
 
-def _about(data: bytes, places: list[tuple[int, int]], symbols: list[bytes]) -> About:
-    """Read what the metadata says; fields of several messages are merged, as protobuf does."""
+def _about(text: bytes, symbols: list[bytes]) -> About:
+    """Read what a series' metadata say."""
     told = {1: 0, 3: 0, 4: 0}
-    for place in places:
-        for number, kind, value, last in fields(data, *place):
-            if number in told:
-                expect(kind, VARINT, last)
-                told[number] = value
+    for number, kind, value, last in fields(text, 0, len(text)):
+        if number in told:
+            expect(kind, VARINT, last)
+            told[number] = value
     help, unit = (_symbol(told[number], symbols).decode(errors="replace") if told[number] else "" for number in (3, 4))
     return About(TYPES.get(signed32(told[1]), ""), unit, help)

@@ -249,6 +249,10 @@ class _Made(NamedTuple):
     bad: list[str]
     passed: Counter[Passed]
 
+    def same(self, other: _Made | None) -> bool:
+        """Tell whether it comes to the same; most changes of a pod do."""
+        return self is other or (other is not None and self[1:] == other[1:])
+
 
 class TargetSet:
     """All targets of a receiver: those named one by one, and those that discoveries give, by their names."""
@@ -269,6 +273,7 @@ class TargetSet:
         self._answered: set[str] = set()  # discoveries that have
         self._last: tuple[tuple[ScrapeTarget, ...], bool] | None = None  # what was told, and whether it was complete
         self._made: dict[tuple[str, str], _Made] = {}  # by discovery and source
+        self._all: tuple[ScrapeTarget, ...] = ()  # that were made
         self._twins: set[tuple[tuple[str, str], ...]] = set()  # labels that several targets have, and that are told
 
     @property
@@ -335,7 +340,9 @@ class TargetSet:
         """Every target once, in a fixed order; those that cannot be scraped are logged."""
         targets: dict[tuple[str, tuple[tuple[str, str], ...]], ScrapeTarget] = {}
         bad: list[str] = []
-        self._made = {key: self._made_of(key, group) for key, group in self._all_groups()}
+        before, self._made = self._made, {key: self._made_of(key, group) for key, group in self._all_groups()}
+        if len(before) == len(self._made) and all(made.same(before.get(key)) for key, made in self._made.items()):
+            return self._all
         for made in self._made.values():
             bad += made.bad
             for target in made.targets:
@@ -344,7 +351,8 @@ class TargetSet:
             self._log(logging.WARNING, "targets", "receivers.%s: cannot scrape %d targets (%s); correct what gives them, or relabel them",
                       self._name, len(bad), "; ".join(sorted(bad)[:MOST_REASONS]))  # fmt: skip
         self._warn_of_twins(targets)
-        return tuple(targets[key] for key in sorted(targets))
+        self._all = tuple(targets[key] for key in sorted(targets))
+        return self._all
 
     def _warn_of_twins(self, targets: Iterable[tuple[str, tuple[tuple[str, str], ...]]]) -> None:
         """Say once of which targets, given by URL and labels, the labels are the same: their series collide."""

@@ -102,7 +102,7 @@ def loadable(block: Block, folder: Path) -> str:
     secret, papers = folder / "secret", folder / "papers.pem"
     secret.write_text("secret", encoding="utf-8")
     text = re.sub(r"\$\{file:[^}]+\}", f"${{file:{secret}}}", text)
-    text = re.sub(r'\bpassword_file = "[^"]+"', f'password_file = "{secret}"', text)
+    text = re.sub(r'\b(password_file|bearer_token_file) = "[^"]+"', rf'\1 = "{secret}"', text)
     cluster = folder / "kubeconfig"
     cluster.write_text(KUBECONFIG, encoding="utf-8")
     text = re.sub(r'\bkubeconfig = "[^"]+"', f'kubeconfig = "{cluster}"', text)

@@ -8,6 +8,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cramjam
@@ -184,9 +185,15 @@ async def test_who_does_not_say_who_it_is_is_not_let_in(options: dict[str, Any],
         assert (await post(port, packed(1.0), Authorization=right)).status == 204
 
 
-async def test_a_secret_that_cannot_be_read_lets_clients_come_again(caplog: pytest.LogCaptureFixture) -> None:
-    peer = Peer(bearer_token_file="/nowhere/token")
+async def test_a_secret_that_cannot_be_read_any_more_lets_clients_come_again(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("x")
+    peer = Peer(bearer_token_file=str(file))
     async with running(peer) as port:
+        assert (await post(port, packed(1.0), Authorization="Bearer x")).status == 204
+        file.unlink()
         assert (await post(port, packed(1.0), Authorization="Bearer x")).status == 503
     assert "cannot read `bearer_token_file`" in caplog.text
 
@@ -323,6 +330,19 @@ async def test_a_port_that_is_taken_is_a_sentence() -> None:
 async def test_a_certificate_that_cannot_be_read_is_a_mistake() -> None:
     with pytest.raises(ConfigError, match="cannot load the certificates to listen with"):
         Peer(tls={"cert_file": "/nowhere.pem"})
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "file"),
+    [
+        ({"bearer_token_file": "/nowhere"}, "bearer_token_file", "bearer_token_file"),
+        ({"basic_auth": {"username": "u", "password_file": "/nowhere"}}, "basic_auth", "password_file"),
+    ],
+)
+async def test_a_secret_that_cannot_be_read_is_a_mistake(options: dict[str, Any], option: str, file: str) -> None:
+    with pytest.raises(ConfigError, match=f"cannot read `{file}` /nowhere: No such file or directory; check") as caught:
+        Peer(**options)
+    assert caught.value.option == option
 
 
 async def test_a_successor_takes_over_the_socket_and_what_is_remembered() -> None:

@@ -27,7 +27,7 @@ def gather() -> Gather:
         assert columns.allocate() == slot
     columns.whole[0] = True
     for slot, role, number in ((1, "bucket", math.inf), (2, "count", math.nan), (3, "sum", math.nan)):
-        gather.join(0, slot, Part("x", LABELS, role, number))  # type: ignore[arg-type]
+        gather.join(0, {slot: Part("x", LABELS, role, number)})  # type: ignore[arg-type]
     return gather
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,11 @@ def test_a_user_and_password() -> None:
 def test_a_token_in_a_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
     file = tmp_path / "token"
     keeper = Doorkeeper(options(bearer_token_file=str(file)))
-    with pytest.raises(Fault, match="cannot read `bearer_token_file`"):
-        keeper.lets_in("Bearer x")
+    for use in (keeper.check, partial(keeper.lets_in, "Bearer x")):
+        with pytest.raises(Fault, match="cannot read `bearer_token_file`"):
+            use()
     file.write_text("first\n")
+    keeper.check()
     assert keeper.lets_in("Bearer first")
     file.write_text("second, longer\n")
     assert keeper.lets_in("Bearer second, longer")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ebbtide import STALE_NAN
+from ebbtide import STALE_NAN, join_own, split_own
 from receivers.remote_write_labels import About
 from receivers.remote_write_samples import Decoded
 from receivers.remote_write_v1 import ReaderV1
@@ -29,9 +29,10 @@ class Book:
         self.slots: dict[Any, int] = {}
         self.asked = 0
 
-    def learn(self, name: str, flat: tuple[str, ...], native: bool, about: About, /) -> int:
+    def learn(self, name: str, rest: tuple[str, ...], own: tuple[str, ...], native: bool, about: About, /) -> int:
         self.asked += 1
-        return self.slots.setdefault((name, flat, native), len(self.slots))
+        assert own == (() if native else split_own(name, join_own(rest, own))[1])
+        return self.slots.setdefault((name, join_own(rest, own), native), len(self.slots))
 
     def points(self, decoded: Decoded) -> Counter[Any]:
         """All samples by what they are; values by their bits."""
@@ -83,6 +84,19 @@ def test_known_series_are_not_asked_for_again() -> None:
     reader.forget(frozenset(range(49)))
     reader.read(request_v1(*((labels, 1.0, T) for labels in series)))
     assert book.asked == 50 + 49
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 6), st.sampled_from([0.0, 1.0, 2.5])), max_size=12), max_size=6))
+def test_whatever_follows_whatever_each_sample_is_its_series(requests: list[list[tuple[int, float]]]) -> None:
+    book = Book()
+    reader = ReaderV1(book.learn)
+    for number, samples in enumerate(requests):
+        request = WriteRequest()
+        for series, value in samples:
+            add_series(request, {"__name__": "x", "n": str(series)}, (value, T + number))
+        assert book.points(reader.read(request.SerializeToString())) == expected(request)
+    assert book.asked <= 7
 
 
 def test_stale_markers_keep_their_bits() -> None:

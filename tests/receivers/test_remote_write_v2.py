@@ -67,7 +67,7 @@ def test_known_series_are_not_asked_for_again() -> None:
 
 def test_a_series_whose_type_is_told_later_is_asked_for_again() -> None:
     told: list[About] = []
-    reader = ReaderV2(lambda name, flat, native, about: told.append(about) or 0)
+    reader = ReaderV2(lambda name, rest, own, native, about: told.append(about) or 0)
     for kind in (0, 0, 1, 1):
         request = Request()
         Symbols(request).add({"__name__": "x"}, (1.0, T), type=kind, help="H" if kind else "", unit="seconds" if kind else "")  # fmt: skip
