@@ -31,6 +31,7 @@ from receivers.excerpt import excerpt
 from receivers.exposition import BadPage
 from receivers.health import Health
 from receivers.limits import TooMuch
+from receivers.match import FederatedSelector
 from receivers.metadata import Enquiry
 from receivers.policy import forbidden
 from receivers.polling import PollingReceiver, ServerSettings, labels_of
@@ -52,7 +53,7 @@ class FederateSettings(ServerSettings):
     """Options of the `federate` receiver."""
 
     url: ServerUrl = option(..., "Base URL of the Prometheus server; `/federate` is appended.")
-    match: list[str] = option(
+    match: list[FederatedSelector] = option(
         ['{job="linkerd-proxy"}', '{job="linkerd-controller"}'],
         "Selectors of the series to take; their union is taken.",
     )
@@ -63,8 +64,8 @@ class FederateSettings(ServerSettings):
     @field_validator("match")
     @classmethod
     def _not_empty(cls, match: list[str]) -> list[str]:
-        if not match or not all(match):
-            raise ValueError("no selector, or an empty one; write at least one, such as '{job=\"linkerd-proxy\"}'")
+        if not match:
+            raise ValueError("no selector; write at least one, such as '{job=\"linkerd-proxy\"}'")
         return match
 
 

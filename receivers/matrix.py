@@ -23,14 +23,21 @@ import numpy as np
 import numpy.typing as npt
 
 from ebbtide import Floats, Ints
+from receivers.query_native import Written, written_of
 
 Slots = npt.NDArray[np.int32]
 Learn = Callable[[dict[str, str]], int]
+Native = tuple[int, int, Written | None]
+"""Slot, time in ms, and a histogram; None for what cannot be read."""
 
-MOST_ELEMENT = 64 << 20
+MOST_ELEMENT = 16 << 20
 """Characters of one element of the result at most, and of all that stands around it."""
 PIECE = 256 << 10
 """Bytes that are read at once."""
+MOST_TIMES = 100_000
+"""Different texts of timestamps that are remembered of one answer; of more, those of the last ones."""
+LATEST_MS = (2**63 - 1) // 10**6
+"""ms: times are brought between 1970 and what int64 can say in nanoseconds."""
 _MOST_NOTES = 100  # warnings that are kept of an answer
 
 _RESULT = re.compile(r'"result"\s*+:\s*+\[\s*+(?=[{\]])')
@@ -48,8 +55,8 @@ class BadAnswer(ValueError):
 class Answer:
     """A complete answer. ``slots``, ``times`` (int64 ms) and ``values`` of all float samples, in the order of the answer.
 
-    ``natives`` holds (slot, time in ms, histogram as JSON); ``scalar`` the pair of time and text of an answer that is no list;
-    ``notes`` the server's warnings.
+    ``natives`` are its histograms; ``scalar`` is the pair of time and text of an answer that is no list; ``notes`` are the
+    server's warnings; ``weight`` as the reader's.
     """
 
     status: str = ""
@@ -60,8 +67,9 @@ class Answer:
     slots: Slots = field(default_factory=lambda: np.empty(0, np.int32))
     times: Ints = field(default_factory=lambda: np.empty(0, np.int64))
     values: Floats = field(default_factory=lambda: np.empty(0))
-    natives: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    natives: list[Native] = field(default_factory=list)
     scalar: tuple[float, str] | None = None
+    weight: int = 0
 
 
 class Metrics:
@@ -94,15 +102,20 @@ class _Times(dict[str, int]):
         match = _TIME.fullmatch(text)
         if match is None:
             raise ValueError(f"{text[:40]!r} is no time")
+        if len(self) >= MOST_TIMES:
+            self.clear()
         self[text] = time = round(float(match[1]) * 1000)
         return time
 
 
 class AnswerReader:
-    """One answer: ``feed`` its bytes as they come, then ``finish``. Both raise BadAnswer."""
+    """One answer: ``feed`` its bytes as they come, then ``finish``. Both raise BadAnswer.
+
+    ``samples`` and ``weight`` are of what has come so far; a histogram weighs as much as it has buckets, and one more.
+    """
 
     def __init__(self, metrics: Metrics):
-        self.samples = 0
+        self.samples = self.weight = 0
         self._metrics = metrics
         self._place = 0  # of the next element, if it is as in the last answer
         self._texts: list[str] = []  # as in ``Metrics``, of this answer
@@ -111,10 +124,12 @@ class AnswerReader:
         self._times = _Times()
         self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self._head = ""  # what stands before the elements, once they begin
-        self._text = ""  # what has come and is not read yet
+        self._pieces: list[str] = []  # what has come and is not read yet
+        self._waiting = 0  # characters of it
+        self._text = ""  # the same in one piece, while it is read
         self._phase: Callable[[], None] = self._seek_result
         self._not_before = 0  # characters that must be there before it is worth going on
-        self._natives: list[tuple[int, int, dict[str, Any]]] = []
+        self._natives: list[Native] = []
         self._columns: list[tuple[Slots, Ints, Floats]] = []
 
     def feed(self, data: bytes) -> None:
@@ -124,12 +139,16 @@ class AnswerReader:
 
     def _feed(self, data: bytes, final: bool = False) -> None:
         try:
-            self._text += self._decode(data, final)
+            text = self._decode(data, final)
         except UnicodeDecodeError as error:
             raise BadAnswer(f"it is not UTF-8: {error.reason}") from None
-        if len(self._text) >= self._not_before:
+        self._pieces.append(text)
+        self._waiting += len(text)
+        if self._waiting >= min(self._not_before, MOST_ELEMENT + 1):
+            self._text = "".join(self._pieces)
             self._phase()
-            if len(self._text) > MOST_ELEMENT:
+            self._pieces, self._waiting = [self._text], len(self._text)
+            if self._waiting > MOST_ELEMENT:
                 raise BadAnswer(f"one part of it is larger than {MOST_ELEMENT} characters")
 
     def finish(self) -> Answer:
@@ -140,19 +159,21 @@ class AnswerReader:
             raise BadAnswer("it is cut short, or not JSON")
         answer = self._envelope()
         if self._columns:
-            columns = (np.concatenate(column) for column in zip(*self._columns, strict=True))
-            answer.slots, answer.times, answer.values = columns
-        answer.natives = self._natives
+            slots, times, values = (np.concatenate(column) for column in zip(*self._columns, strict=True))
+            answer.slots, answer.times, answer.values = slots, times.clip(0, LATEST_MS), values
+        answer.natives, answer.weight = self._natives, self.weight
         if answer.status == "success":
             self._metrics.renew(self._texts, self._slots, self._odd)
         return answer
 
     def _seek_result(self) -> None:
         match = _RESULT.search(self._text)
-        if match is not None:
-            self._head, self._text = self._text[: match.end()], self._text[match.end() :]
-            self._phase = self._take_elements
-            self._take_elements()
+        if match is None:
+            self._wait_for(len(self._text))
+            return
+        self._head, self._text = self._text[: match.end()], self._text[match.end() :]
+        self._phase = self._take_elements
+        self._take_elements()
 
     def _take_elements(self) -> None:
         """Take the elements that are whole; go on to what follows them where they end."""
@@ -160,19 +181,29 @@ class AnswerReader:
         while True:
             at = _BETWEEN.match(self._text, self._take_plain(at)).end()  # type: ignore[union-attr]
             if self._text.startswith("]", at):
-                self._phase, self._not_before = self._wait, 0
+                self._phase, self._not_before = self._wait, MOST_ELEMENT
                 break
             try:
-                element, at = _DECODER.raw_decode(self._text, at)
+                element, at = _DECODER.raw_decode(self._text, self._closed(at))
             except (ValueError, RecursionError):  # not whole yet, or wrong: that shows at the end
-                left = len(self._text) - at
-                self._not_before = left + left // 2  # one that grows is not read anew with every piece
+                self._wait_for(len(self._text) - at)
                 break
             self._take_odd(element)
         self._text = self._text[at:]
 
+    def _closed(self, at: int) -> int:
+        """Return the place of an element that may be whole. Raises ValueError for numbers behind which no brace has come."""
+        behind = self._text.find("}", at)
+        if self._text.startswith(_VALUES, behind) and self._text.find("}", behind + 1) < 0:
+            raise ValueError
+        return at
+
     def _wait(self) -> None:
         """What stands behind the elements is read with what stands before them."""
+
+    def _wait_for(self, left: int) -> None:
+        """Go on when half as much more has come: what grows is not read anew with every piece."""
+        self._not_before = left + left // 2
 
     def _envelope(self) -> Answer:
         try:
@@ -261,21 +292,27 @@ class AnswerReader:
             natives = element.get("histograms", [element["histogram"]] if "histogram" in element else [])
             times = np.array([round(float(time) * 1000) for time, _ in pairs], np.int64)
             values = np.array([float(value) for _, value in pairs], np.float64)
-            points = [(round(float(time) * 1000), dict(native)) for time, native in natives]
+            points = [
+                (min(max(round(float(time) * 1000), 0), LATEST_MS), written_of(native)) for time, native in natives
+            ]
         except (TypeError, KeyError, ValueError, AttributeError, OverflowError):
             raise BadAnswer(f"an element of its result cannot be read: {json.dumps(element)[:100]}") from None
         if not _are_labels(labels):
             raise BadAnswer(f"the labels of an element cannot be read: {json.dumps(labels)[:100]}")
+        if not (len(times) or points):
+            return  # nothing is to be remembered of it
         text = json.dumps(labels, separators=(",", ":"), ensure_ascii=False)
         slot = self._metrics.odd.get(text, self._odd.get(text))
         slot = self._odd[text] = self._metrics.learn(labels) if slot is None else slot
         self._natives += [(slot, time, native) for time, native in points]
         self._note(np.full(len(times), slot, np.int32), times, values)
         self.samples += len(points)
+        self.weight += sum(1 if native is None else 1 + len(native.counts) for _, native in points)
 
     def _note(self, slots: Slots, times: Ints, values: Floats) -> None:
         self._columns.append((slots, times, values))
         self.samples += len(slots)
+        self.weight += len(slots)
 
 
 def _are_labels(labels: Any) -> bool:

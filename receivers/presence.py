@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ebbtide import Bools, Ints
-from receivers.memory import EXPIRED, NEVER, TARGET_WAS_DOWN, Columns, Slots, Small
+from receivers.memory import EXPIRED, NEVER, PRESENT, TARGET_WAS_DOWN, Columns, Slots, Small
 
 Index = npt.NDArray[np.intp]
 
@@ -22,18 +22,24 @@ _MS = 10**6  # ns
 _TIME_BITS = 42  # of a timestamp in ms: until the year 2109
 
 
+NO_TWIN = -1
+
+
 class SteppingColumns(Columns):
-    """Columns that remember the steps of series, too, and which are native histograms."""
+    """Columns that remember the steps of series, too, and of which kind they are."""
 
     def __init__(self) -> None:
         super().__init__()
         self.step: Ints = np.empty(0, np.int64)  # between its last two samples, ns; 0: not known yet
-        self.native: Bools = np.empty(0, np.bool_)
+        self.native: Bools = np.empty(0, np.bool_)  # native histograms
+        self.custom: Bools = np.empty(0, np.bool_)  # the last one sent had custom boundaries
+        self.twin: Slots = np.empty(0, np.int32)  # the slot of the same series' other kind
 
     def _clear(self, slots: Index) -> None:
         super()._clear(slots)
         self.step[slots] = 0
-        self.native[slots] = False
+        self.native[slots] = self.custom[slots] = False
+        self.twin[slots] = NO_TWIN
 
 
 class Presence:
@@ -43,10 +49,8 @@ class Presence:
         self._heard: Ints = np.empty(0, np.int64)
         self._down: Ints = np.empty(0, np.int64)
 
-    def note(
-        self, columns: SteppingColumns, slots: Slots, times: Ints, ranks: Index, downs: Bools
-    ) -> tuple[Index, Small]:
-        """Take samples, sorted by slot and time; return the rows before which a series was away, and why.
+    def note(self, columns: SteppingColumns, slots: Slots, times: Ints, ranks: Index, downs: Bools) -> Small:
+        """Take samples, sorted by slot and time; tell of each row why its series was away before, PRESENT where it was not.
 
         ``ranks``: of each time among those of its target; ``downs``: which samples say that their target is down.
         """
@@ -58,15 +62,15 @@ class Presence:
         usual = np.where(first, columns.step[slots], np.roll(step, 1))
         rows = np.flatnonzero((usual > 0) & (step > _MISSED * usual))
         rows = rows[self._heard_between(target, first, before, ranks, rows)]
-        away = np.full(len(rows), EXPIRED, np.int8)
-        away[self._down_between(target, times, before, downs, rows)] = TARGET_WAS_DOWN
+        away = np.full(len(slots), PRESENT, np.int8)
+        away[rows] = np.where(self._down_between(target, times, before, downs, rows), TARGET_WAS_DOWN, EXPIRED)
         step[rows] = usual[rows]
         last = np.append(first[1:], True)[: len(slots)]
         columns.seen[slots[last]] = times[last]
         columns.step[slots[last]] = step[last]
         np.maximum.at(self._heard, target, times)
         np.maximum.at(self._down, target[downs], times[downs])
-        return rows, away
+        return away
 
     def _heard_between(self, target: Slots, first: Bools, before: Ints, ranks: Index, rows: Index) -> Bools:
         earlier = (ranks[rows] > 0) | (self._heard[target[rows]] > before[rows])

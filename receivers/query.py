@@ -19,7 +19,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 import trio
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from ebbtide import (
     Client,
@@ -37,12 +37,12 @@ from ebbtide import (
 )
 from receivers.health import Health
 from receivers.limits import TooMuch
+from receivers.match import QuerySelector, ranged
 from receivers.matrix import Answer, Metrics
 from receivers.metadata import Enquiry
 from receivers.polling import PollingReceiver, ServerSettings, labels_of
 from receivers.query_cursor import Cursor, Window, read_note, write_note
 from receivers.query_expressions import Evaluation, Expression
-from receivers.query_native import native_of
 from receivers.query_server import QueryServer, TooHeavy, TooSlow
 from receivers.types import TypeBook
 from receivers.window import WindowScrape
@@ -65,7 +65,7 @@ class QuerySettings(ServerSettings):
         "30s", "How often to poll. The first poll is immediate, later ones are aligned to it."
     )
     timeout: PositiveDuration = option("10s", "Deadline of each question to the server.")
-    match: list[str] | None = option(
+    match: list[QuerySelector] | None = option(
         None,
         "Selectors whose raw samples are taken, all of them. Default: the two of Linkerd's documentation, or none where there "
         "are `queries`.",
@@ -75,13 +75,6 @@ class QuerySettings(ServerSettings):
     delay: Duration = option("15s", "How far behind the clock to read, so that what is read is complete.")
     backfill: Duration = option("6h", 'How much of the time since the last run is read at most; "0s": nothing.')
     chunk: PositiveDuration = option("5m", "Longest stretch of time of one question.")
-
-    @field_validator("match")
-    @classmethod
-    def _not_empty(cls, match: list[str] | None) -> list[str] | None:
-        if match is not None and not all(match):
-            raise ValueError("an empty selector; write one such as '{job=\"linkerd-proxy\"}'")
-        return match
 
     @model_validator(mode="after")
     def _has_something_to_read(self) -> Self:
@@ -287,7 +280,9 @@ class Query(PollingReceiver[QuerySettings]):
         Handing on is not interrupted: half a window would be read again, and be delivered twice.
         """
         try:
-            answers = [await self._ask(selector, window) for selector in self._metrics]
+            answers: list[Answer] = []
+            for selector in self._metrics:
+                answers.append(await self._ask(selector, window, sum(answer.weight for answer in answers)))
             born = self._scrape.newcomers
             if born:
                 await self._enquiry.about(self._scrape)
@@ -302,7 +297,7 @@ class Query(PollingReceiver[QuerySettings]):
         slots = np.concatenate([answer.slots for answer in answers])
         values = np.concatenate([answer.values for answer in answers])
         times = np.concatenate([answer.times for answer in answers]) * _MS
-        natives = [(slot, time, native_of(tree)) for answer in answers for slot, time, tree in answer.natives]
+        natives = [native for answer in answers for native in answer.natives]
         del answers
         with trio.CancelScope(shield=True):
             for batch in self._scrape.take_window(slots, values, times, window, natives, live=live):
@@ -311,10 +306,10 @@ class Query(PollingReceiver[QuerySettings]):
             settle()
         return len(slots) + len(natives)
 
-    async def _ask(self, selector: str, window: Window) -> Answer:
+    async def _ask(self, selector: str, window: Window, beside: int) -> Answer:
         """Ask for the window's samples of one selector, and a millisecond more: see the strategy above."""
         length = window.end - window.seen_from + 1
-        answer = await self._server.ask(f"{selector}[{length}ms]", window.end, self._metrics[selector])
+        answer = await self._server.ask(ranged(selector, length), window.end, self._metrics[selector], beside=beside)
         if answer.result_type != "matrix":
             raise ReceiveError(
                 f"cannot use what {safe_url(self.settings.url)} answers to {selector!r}: a {answer.result_type[:40]!r} is no "
@@ -329,9 +324,9 @@ class Query(PollingReceiver[QuerySettings]):
         """Evaluate every expression; one that fails does not keep the others from it."""
         failures = []
         for evaluation in self._evaluations:
-            now = self.context.now()
+            now = self.context.now() // _MS - self._server.ahead
             try:
-                answer = await self._server.ask(evaluation.expression.query, now // _MS, evaluation.metrics)
+                answer = await self._server.ask(evaluation.expression.query, now, evaluation.metrics)
                 self._tell(answer.notes)
                 batches = evaluation.take(answer, now)
             except BaseException as error:
@@ -343,8 +338,17 @@ class Query(PollingReceiver[QuerySettings]):
             with trio.CancelScope(shield=True):
                 for batch in batches:
                     await emit(batch)
+            self._tell_of_fractions(evaluation)
         if failures:
             raise ReceiveError("; ".join(failures))
+
+    def _tell_of_fractions(self, evaluation: Evaluation) -> None:
+        if evaluation.fractional:
+            self._log(
+                logging.WARNING, "fractions", "receivers.%s: cannot pass on the histograms of query %s: their counts are no "
+                "whole numbers, and OTLP has no form for those; ask for histogram_quantile, histogram_count or histogram_sum "
+                "of them", self.context.id, evaluation.expression.name,
+            )  # fmt: skip
 
     def _tell(self, notes: list[str]) -> None:
         """Log the server's warnings, each new one once."""

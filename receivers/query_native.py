@@ -1,60 +1,102 @@
-"""Native histograms as the query API writes them: buckets by their boundaries, without a schema.
+"""Native histograms as the query API writes them: buckets between boundaries, the empty ones left out, without a schema.
 
-Strategy. The boundaries of an exponential bucket are powers of one base, so its width gives the schema and its upper boundary
-the index. Buckets that are not of one schema (custom boundaries, of which the empty ones are left out) cannot be whole.
+Strategy. What the boundaries say (``query_bounds``) is worked out once for all histograms that show the same ones. What is
+remembered of a series is what it was: its schema, or the custom boundaries that have shown so far.
 
-Source: prometheus/prometheus, util/jsonutil (MarshalHistogram), model/histogram (getBoundExponential, ZeroBucket).
+Counts that are no whole numbers are rates, or other results, for which OTLP has no form: a series that has shown one is one
+of those from then on, also where its counts happen to be whole.
+
+Source: prometheus/prometheus, util/jsonutil (MarshalHistogram).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from array import array
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NamedTuple
 
-from ebbtide import NativeHistogram
+from ebbtide import CUSTOM_BUCKETS, Extra, NativeHistogram
+from receivers.query_bounds import Form, Known, form_of
 
-_OPEN_LEFT, _OPEN_RIGHT, _OPEN, _CLOSED = range(4)  # of a bucket's boundaries; closed: the zero bucket
-_LEAST_SCHEMA, _LARGEST_SCHEMA = -4, 8
-_EXACT = 1e-6  # of an index: so little may boundaries, rounded to doubles, be off
+MOST_FORMS = 1024
+"""Sets of boundaries of which it is remembered what they say; of more, of the last ones."""
+
+CUSTOM_END = Extra(NativeHistogram.of(count=0.0, sum=0.0, schema=CUSTOM_BUCKETS))
+"""What hangs on the end of a stream of histograms with custom boundaries, to tell it from the end of an exponential one."""
+
+_NOTHING_KNOWN = Known()
+_PARTS = 4  # of a bucket: rule, lower and upper boundary, count
 
 
-def native_of(tree: Mapping[str, Any]) -> NativeHistogram | None:
-    """Return a histogram of the answer; None for one that cannot be told whole, or that OTLP has no form for."""
+@dataclass(slots=True)
+class Written:
+    """A histogram as an answer has it. ``shape``: rule, lower and upper boundary of each bucket, as doubles."""
+
+    count: float
+    sum: float
+    shape: bytes
+    counts: array[float]
+
+
+class Reading(NamedTuple):
+    """A histogram. ``renewed``: its boundaries are others than before, so all began anew."""
+
+    native: NativeHistogram
+    renewed: bool = False
+
+
+def written_of(tree: Any) -> Written | None:
+    """Return a histogram of an answer in little memory; None for JSON that is none."""
     try:
-        count, total = float(tree["count"]), float(tree["sum"])
-        buckets = [(int(rule), float(low), float(high), float(n)) for rule, low, high, n in tree.get("buckets") or ()]
-        zeros = [(high, n) for rule, low, high, n in buckets if rule == _CLOSED and low == -high]
-        placed = [(_OPEN_LEFT, low, high, n) for rule, low, high, n in buckets if rule == _OPEN_LEFT and low > 0]
-        mirrored = [(_OPEN_RIGHT, -high, -low, n) for rule, low, high, n in buckets if rule == _OPEN_RIGHT and high < 0]
-        if len(zeros) > 1 or len(zeros) + len(placed) + len(mirrored) != len(buckets):
+        buckets = tree.get("buckets") or ()
+        flat = array("d", map(float, chain.from_iterable(buckets)))
+        if any(len(bucket) != _PARTS for bucket in buckets):
             return None
-        schemas = {_schema(low, high) for _, low, high, _ in placed + mirrored} or {0}
-        (schema,) = schemas
-        sides = [{_index(high, schema): n for _, _, high, n in side} for side in (placed, mirrored)]
-        if list(map(len, sides)) != [len(placed), len(mirrored)]:
-            return None
-        threshold, zero_count = zeros[0] if zeros else (0.0, 0.0)
-        native = NativeHistogram.of(
-            count=count, sum=total, schema=schema, zero_threshold=threshold, zero_count=zero_count,
-            positive=sides[0], negative=sides[1],
-        )  # fmt: skip
-    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError):
+        counts = flat[_PARTS - 1 :: _PARTS]
+        del flat[_PARTS - 1 :: _PARTS]
+        return Written(float(tree["count"]), float(tree["sum"]), flat.tobytes(), counts)
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
         return None
-    return native if native.has_otlp_form else None
 
 
-def _schema(low: float, high: float) -> int:
-    """Return the schema of a bucket above 0 by its width. Raises ValueError where it is of none."""
-    schema = round(-math.log2(math.log2(high) - math.log2(low)))
-    if not _LEAST_SCHEMA <= schema <= _LARGEST_SCHEMA or _index(high, schema) - _index(low, schema) != 1:
-        raise ValueError("not the boundaries of an exponential bucket")
-    return schema
+@dataclass(slots=True)
+class Histograms:
+    """What is remembered of histograms by the slot of their series."""
 
+    fractional: set[int] = field(default_factory=set)
+    """Those that have shown counts that are no whole numbers."""
+    _known: dict[int, Known] = field(default_factory=dict)
+    _forms: dict[tuple[bytes, Known], Form] = field(default_factory=dict)
 
-def _index(high: float, schema: int) -> int:
-    """Return the index of the bucket that ends there. Raises ValueError where none does."""
-    exact = math.ldexp(math.log2(high), schema)
-    if abs(exact - round(exact)) > _EXACT * max(1.0, 2.0**schema):
-        raise ValueError("not the boundary of an exponential bucket")
-    return round(exact)
+    def read(self, slot: int, written: Written | None) -> Reading | None:
+        """Return the histogram that comes next of a series; None for one that OTLP has no form for, or that is none."""
+        if written is None or slot in self.fractional:
+            return None
+        try:
+            form = self._form(written.shape, self._known.get(slot, _NOTHING_KNOWN))
+            native = form.filled(written.count, written.sum, written.counts)
+        except (ValueError, OverflowError):
+            return None
+        if not native.has_otlp_form:
+            counts = (native.count, *written.counts)
+            if all(map(math.isfinite, counts)) and not all(map(float.is_integer, counts)):
+                self.fractional.add(slot)
+            return None
+        self._known[slot] = Known(bounds=form.bounds) if native.is_custom else Known(schema=native.schema)
+        return Reading(native, form.renewed)
+
+    def forget(self, slot: int) -> None:
+        """The series is gone."""
+        self.fractional.discard(slot)
+        self._known.pop(slot, None)
+
+    def _form(self, shape: bytes, known: Known) -> Form:
+        key = shape, known
+        form = self._forms.get(key)
+        if form is None:
+            if len(self._forms) >= MOST_FORMS:
+                self._forms.clear()
+            form = self._forms[key] = form_of(shape, known)
+        return form

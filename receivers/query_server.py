@@ -21,7 +21,7 @@ from receivers.policy import forbidden
 LONGEST_QUERY = 2_000
 """Bytes of a question that goes into the URL; a longer one is sent as a form."""
 MOST_SAMPLES = 2_000_000
-"""Samples of one answer at most, some 100 MB of ours; a window that has more is halved."""
+"""Samples of one window at most, some 100 MB of ours, a bucket of a native histogram counting as one; more halve it."""
 _EXCERPT = 64 << 10  # bytes of an error answer that are read
 _SHOWN = 300  # characters of the server's own words that are shown
 _TOO_HEAVY = ("execution", "timeout")
@@ -55,8 +55,7 @@ class QueryServer:
         self._url = base + "/api/v1/query"
         self._timeout = timeout
         self._max_body = max_body
-        self._most = min(sample_limit or MOST_SAMPLES, MOST_SAMPLES)
-        self._most_named = f"sample_limit is {sample_limit}" if sample_limit else f"at most {MOST_SAMPLES} are taken"
+        self._sample_limit = sample_limit
         self._now = now
 
     async def greet(self) -> str:
@@ -72,8 +71,11 @@ class QueryServer:
             return ""
         return version[:40] if isinstance(version, str) else ""
 
-    async def ask(self, query: str, time: int, metrics: Metrics) -> Answer:
-        """Return the answer to ``query`` at ``time`` (ms), read as it comes. Raises ReceiveError, TooHeavy among them."""
+    async def ask(self, query: str, time: int, metrics: Metrics, *, beside: int = 0) -> Answer:
+        """Return the answer to ``query`` at ``time`` (ms), read as it comes. Raises ReceiveError, TooHeavy among them.
+
+        ``beside``: the weight of other answers, which are kept together with this one.
+        """
         reader = AnswerReader(metrics)
         where = safe_url(self._url)
         params = [("query", query), ("time", f"{time / 1000:.3f}"), ("timeout", f"{self._timeout:.3f}")]
@@ -86,9 +88,9 @@ class QueryServer:
                         raise await _refusal(response)
                     async for chunk in response.chunks(self._max_body):
                         reader.feed(chunk)
-                        self._check(reader.samples, where)
+                        self._check(reader, beside, where)
             answer = reader.finish()
-            self._check(reader.samples, where)
+            self._check(reader, beside, where)
         except BadAnswer as bad:
             raise ReceiveError(f"cannot read the answer of {where}: {bad}; check `url`") from bad
         except Fault as fault:
@@ -98,9 +100,17 @@ class QueryServer:
             raise _failure(where, 200, answer.error_type, answer.error)
         return answer
 
-    def _check(self, samples: int, where: str) -> None:
-        if samples > self._most:
-            raise TooHeavy(f"cannot take the answer of {where}: it has {samples} samples or more, {self._most_named}")
+    def _check(self, reader: AnswerReader, beside: int, where: str) -> None:
+        samples, limit = reader.samples, self._sample_limit
+        if limit and samples > limit:
+            raise TooHeavy(
+                f"cannot take the answer of {where}: it has {samples} samples or more, sample_limit is {limit}"
+            )
+        if (weight := reader.weight + beside) > MOST_SAMPLES:
+            raise TooHeavy(
+                f"cannot take the answer of {where}: it has {samples} samples or more, with their buckets and the answers "
+                f"beside it {weight}, at most {MOST_SAMPLES} are taken at once"
+            )
 
     def _note_time(self, response: Response) -> None:
         """Compare clocks by the answer's ``Date``, which leaves out the fraction of the second."""
@@ -144,6 +154,8 @@ def _failure(where: str, status: int, kind: str, error: str) -> ReceiveError:
         )
     if status == 404:
         return ReceiveError(f"cannot query {where}: {said}; `url` must be the base URL of a Prometheus server")
+    if status == 429:
+        return ReceiveError(f"cannot query {where}: {said}; ask less often, by a longer interval")
     if status >= 500:
         return ReceiveError(f"cannot query {where}: {said}; look into the server's own log, polling goes on")
     return ReceiveError(f"cannot query {where}: {said}; check `url`")

@@ -19,6 +19,7 @@ import numpy as np
 
 from ebbtide import (
     STALE_NAN,
+    Arrival,
     Batch,
     Bools,
     Family,
@@ -155,11 +156,10 @@ class Scrape:
         self._send(slots, values, times, sendable)
         self.counts.samples += len(page.slots) - int(sendable.sum())
         batches = self._batches(slots, values, times, sendable)
-        ended += self._end_quiet(now)
-        return self._booked(batches, ended)
+        return self._booked(batches, [*ended, *self._end_quiet(now)])
 
     def _booked(self, batches: Iterator[Batch], ended: list[Batch]) -> Iterator[Batch]:
-        together = object()
+        together = Arrival()
         for batch in batches:
             self.counts.samples += len(batch)
             batch.together = together
@@ -273,7 +273,7 @@ class Scrape:
         self._forget(over[columns.seen_poll[over] < self.polls])
         return batches
 
-    def _stale(self, slots: Index, now: int) -> list[Batch]:
+    def _stale(self, slots: Index, now: int | Ints) -> list[Batch]:
         """One stale point for each of these slots, whose streams end with it."""
         if not len(slots):
             return []

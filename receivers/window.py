@@ -7,30 +7,43 @@ that holds three scrapes of a thousand targets is three rounds, not three thousa
 What ends is judged by the clock of the source: how far all of it has come, not one window. So the hole that an outage of
 the server itself left ends nothing, and what died within a backfill ends there; a source from which nothing comes any more
 ends with ours.
+
+A series may change its kind, from numbers to native histograms or back. Each kind is a stream of its own, so each has a slot;
+the one that the series had first is the one by which it is known, the other one is its *twin*. Where a sample of one goes
+out, the other ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import Batch, Bools, Extra, Family, Floats, Ints, NativeHistogram, flatten
-from receivers.memory import NEVER, Slots, Small
-from receivers.presence import Presence, SteppingColumns
+from ebbtide import Batch, Bools, Extra, Family, Floats, Ints, NativeHistogram, flatten, join_own
+from receivers.matrix import Native
+from receivers.memory import NEVER, UNSUPPORTED, Slots, Small
+from receivers.presence import NO_TWIN, Presence, SteppingColumns
 from receivers.query_cursor import Window
+from receivers.query_native import CUSTOM_END, Histograms
 from receivers.scrape import Scrape
 from receivers.tables import Tables
 from receivers.text import Sample
 
 Index = npt.NDArray[np.intp]
-Natives = Collection[tuple[int, int, NativeHistogram | None]]
-"""Slot, time in ms, and the histogram; None for one that cannot be passed on."""
-
 _MS = 10**6  # ns
 _QUIET_STEPS = 3  # a series with steps longer than `stale_after` is quiet after so many of them
+
+
+class _Taken(NamedTuple):
+    """What goes on of a window. ``ranks``: the rounds; ``away``: why a series was away before."""
+
+    slots: Slots
+    values: Floats
+    times: Ints
+    ranks: Index
+    away: Small
 
 
 class WindowScrape(Scrape):
@@ -44,7 +57,10 @@ class WindowScrape(Scrape):
         self._tables = Tables(self.columns, self._series)
         self._presence = Presence()
         self._heard = 0  # ns: the newest sample of all windows before
-        self._natives: dict[tuple[int, int], NativeHistogram] = {}  # of this window
+        self._mixed = False  # there have been native histograms; one of numbers alone is spared what follows from kinds
+        self._histograms = Histograms()
+        self._natives: dict[tuple[int, int], NativeHistogram] = {}  # of this window, by slot and time in ns
+        self._renewed: set[tuple[int, int]] = set()  # those among them whose boundaries are others than before
         self._silent_since = 0  # ns: from here on windows that are up to date held nothing; 0: the last one did
 
     def learn(self, labels: Mapping[str, str]) -> int:
@@ -53,7 +69,14 @@ class WindowScrape(Scrape):
         return self._learn(Sample(labels.get("__name__", ""), flatten(others), 0.0, None, 0))
 
     def take_window(
-        self, slots: Slots, values: Floats, times: Ints, window: Window, natives: Natives = (), *, live: bool = True
+        self,
+        slots: Slots,
+        values: Floats,
+        times: Ints,
+        window: Window,
+        natives: Collection[Native] = (),
+        *,
+        live: bool = True,
     ) -> Iterator[Batch]:
         """Return the batches of what an answer holds of a window, oldest first (``times`` in ns); each is booked as it is taken.
 
@@ -62,44 +85,87 @@ class WindowScrape(Scrape):
         """
         self.polls += 1
         ended = [*self._revise(window.end * _MS)]
-        self._natives = self._whole(natives, window)
-        floats = len(slots)
-        slots = np.append(slots, np.array([slot for slot, _ in self._natives], np.int32))
-        times = np.append(times, np.array([time for _, time in self._natives], np.int64))
-        values = np.append(values, [one.count for one in self._natives.values()])
-        self._place_newcomers()
+        numbers = len(slots)
+        if natives:
+            self._mixed = True
+            slots = np.append(slots, np.array([slot for slot, _, _ in natives], np.int32))
+            times = np.append(times, np.array([time for _, time, _ in natives], np.int64) * _MS)
+            values = np.append(values, np.full(len(natives), np.nan))
         self.columns.seen_poll[slots] = self.polls
+        if self._mixed:
+            slots = self._by_kind(slots, np.arange(len(slots)) >= numbers)
+        self._place_newcomers()
         rows = self._new(slots, times, window)
-        rows = rows[self._fitting(slots[rows], rows >= floats)]
         slots, values, times = slots[rows], values[rows], times[rows]
         ranks = ranked(self.columns.target[slots], times)
         downs = self.targets.are_up(slots, self.columns.target[slots]) & (values == 0)
         away = self._presence.note(self.columns, slots, times, ranks, downs)
         clock = self._clock(times, window, live)
-        return self._rounds(slots, values, times, ranks, away, clock, ended)
+        taken, lost = self._with_histograms(_Taken(slots, values, times, ranks, away), rows - numbers, [*natives])
+        return self._rounds(taken, clock, ended, lost)
 
-    def _whole(self, natives: Natives, window: Window) -> dict[tuple[int, int], NativeHistogram]:
-        """Return native histograms by slot and time (ns); newcomers are known as such. Those that are none are counted."""
-        newcomers = set(self._newcomers) if natives else set()
-        whole, lost = {}, set()
-        for slot, ms, native in natives:
-            if native is not None:
-                whole[slot, ms * _MS] = native
-                self.columns.native[slot] |= slot in newcomers
-            elif window.begin < ms <= window.end:
-                lost.add((slot, ms))
-            self.columns.seen_poll[slot] = self.polls
-        self.counts.samples += len(lost)
-        self.counts.dropped["unsupported"] += len(lost)
-        return whole
+    # -- kinds --------------------------------------------------------------------------------------------------------
 
-    def _fitting(self, slots: Slots, native: Bools) -> Bools:
-        """Leave out, counted, what is of another kind than its series was at first."""
-        fitting = self.columns.native[slots] == native
-        others = len(slots) - int(fitting.sum())
-        self.counts.samples += others
-        self.counts.dropped["unsupported"] += others
-        return np.asarray(fitting)
+    def _by_kind(self, slots: Slots, native: Bools) -> Slots:
+        """Return the slots with the twin's where a sample is not of the kind that its series had first."""
+        columns = self.columns
+        newcomers = np.zeros(columns.size, np.bool_)
+        newcomers[self._newcomers] = native.any()
+        claimed = slots[native]
+        columns.native[claimed[newcomers[claimed]]] = True
+        other = columns.native[slots] != native
+        if not other.any():
+            return slots
+        slots = slots.copy()
+        slots[other] = [self._twin(slot) for slot in slots[other].tolist()]
+        columns.seen_poll[slots] = self.polls
+        return slots
+
+    def _twin(self, slot: int) -> int:
+        """Return the slot of the series' other kind."""
+        twin = int(self.columns.twin[slot])
+        if twin == NO_TWIN:
+            name, base, own = key = self._key(slot)
+            del self._slot_of[key]
+            twin = self._learn(Sample(name, join_own(base.flat, own), 0.0, None, 0))
+            self._slot_of[key] = slot
+            columns = self.columns
+            columns.twin[slot], columns.twin[twin] = twin, slot
+            columns.native[twin] = not columns.native[slot]
+        return twin
+
+    def _with_histograms(
+        self, taken: _Taken, numbers: Index, natives: Sequence[Native]
+    ) -> tuple[_Taken, dict[int, int]]:
+        """Read the histograms among the rows; return the rows that go on, a histogram's value being its count, and those lost.
+
+        ``numbers``: which of ``natives`` a row is, below 0 where it is a number. Rows are sorted by series and time. Of what is
+        lost, and counted as such, the slots and the times of their last samples are returned.
+        """
+        self._natives, self._renewed = {}, set()
+        if not natives:
+            return taken, {}
+        slots, values, times, ranks, away = taken
+        whole = np.ones(len(slots), np.bool_)
+        for row in np.flatnonzero(numbers >= 0).tolist():
+            key = int(slots[row]), int(times[row])
+            reading = self._histograms.read(key[0], natives[numbers[row]][2])
+            if reading is None:
+                whole[row] = False
+                continue
+            values[row] = reading.native.count
+            self._natives[key] = reading.native
+            if reading.renewed:
+                self._renewed.add(key)
+        lost = dict(_keys(slots[~whole], times[~whole]))
+        gone = len(slots) - int(whole.sum())
+        self.counts.samples += gone
+        self.counts.dropped["unsupported"] += gone
+        return _Taken(slots[whole], values[whole], times[whole], ranks[whole], away[whole]), lost
+
+    def _enter(self, slots: list[int], targets: list[int]) -> None:
+        super()._enter(slots, targets)
+        self.columns.fate[[slot for slot in slots if not self._key(slot)[0]]] = UNSUPPORTED  # OTLP has no such metric
 
     def _families(self, slots: list[int], heads: list[tuple[str, tuple[str, ...]]]) -> list[Family]:
         families = super()._families(slots, heads)
@@ -131,32 +197,58 @@ class WindowScrape(Scrape):
         end = window.end * _MS
         return end if self._silent_since and end - self._silent_since >= self.stale_after else heard
 
-    def _rounds(
-        self,
-        slots: Slots,
-        values: Floats,
-        times: Ints,
-        ranks: Index,
-        away: tuple[Index, Small],
-        clock: int,
-        ended: list[Batch],
-    ) -> Iterator[Batch]:
-        absent = np.zeros(len(slots), np.int8)
-        absent[away[0]] = away[1]
+    def _rounds(self, taken: _Taken, clock: int, ended: list[Batch], lost: Mapping[int, int]) -> Iterator[Batch]:
+        slots, values, times, ranks, away = taken
+        some_away = away.any()
         for rows in rounds(ranks):
-            gone = rows[absent[rows] > 0] if len(away[0]) else rows[:0]
-            self.columns.away[slots[gone]] = absent[gone]
-            yield from self._booked(self._round(slots[rows], values[rows], times[rows]), [])
+            if some_away:
+                gone = rows[away[rows] > 0]
+                self.columns.away[slots[gone]] = away[gone]
+            yield from self._round(slots[rows], values[rows], times[rows])
         self._note_quiet(clock)
-        yield from self._booked(iter(()), [*ended, *self._end_quiet(clock)])
+        yield from self._booked(iter(()), [*ended, *self._end_lost(lost), *self._end_quiet(clock)])
 
     def _round(self, slots: Slots, values: Floats, times: Ints) -> Iterator[Batch]:
         counted = len(slots)
         slots, values, times = self._with_points(slots, values, times)
         sendable = self._sendable(slots, times, int(times.max(initial=0)))
+        former = self._turn(slots[sendable], times[sendable]) if self._mixed else []
         self._send(slots, values, times, sendable)
         self.counts.samples += counted - int(sendable.sum())
-        return self._batches(slots, values, times, sendable)
+        yield from self._booked(iter(()), former)
+        yield from self._booked(self._batches(slots, values, times, sendable), [])
+
+    def _turn(self, slots: Slots, times: Ints) -> list[Batch]:
+        """End what these series were before, where they are of another kind from now on; note of which."""
+        columns = self.columns
+        custom = np.zeros(len(slots), np.bool_)
+        rows = np.flatnonzero(columns.native[slots])
+        custom[rows] = [self._natives[key].is_custom for key in _keys(slots[rows], times[rows])]
+        turned = columns.alive[slots] & (columns.custom[slots] != custom)
+        twins = columns.twin[slots]
+        former = twins != NO_TWIN
+        former[former] = columns.alive[twins[former]]
+        ended = self._stale(np.append(twins[former], slots[turned]), np.append(times[former], times[turned]))
+        columns.custom[slots] = custom
+        for slot, _ in self._renewed.intersection(_keys(slots, times)) if self._renewed else ():
+            columns.value[slot] = np.inf  # any count is less: a reset
+        return ended
+
+    def _end_lost(self, lost: Mapping[int, int]) -> list[Batch]:
+        """End the series whose last sample could not be passed on."""
+        columns = self.columns
+        over = [slot for slot, time in lost.items() if columns.alive[slot] and columns.sent[slot] < time]
+        return self._stale(np.array(over, np.intp), np.array([lost[slot] for slot in over], np.int64))
+
+    def _stale(self, slots: Index, now: int | Ints) -> list[Batch]:
+        """As ever; an end of histograms with custom boundaries says what it is the end of."""
+        ended = super()._stale(slots, now)
+        custom = np.flatnonzero(self.columns.custom[slots])
+        if not len(custom):
+            return ended
+        (batch,) = ended
+        extras = dict.fromkeys(custom.tolist(), CUSTOM_END)
+        return [Batch(batch.table, batch.values, batch.times, batch.starts, batch.stale, extras)]
 
     def _batches(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> Iterator[Batch]:
         if not self._natives:
@@ -166,8 +258,8 @@ class WindowScrape(Scrape):
         out[slots[sendable]] = True
         value_of, time_of = np.empty(columns.size), np.empty(columns.size, np.int64)
         value_of[slots], time_of[slots] = values, times
-        keys = zip(slots.tolist(), times.tolist(), strict=True)
-        extras = {key[0]: Extra(natives[key]) for key in keys if key in natives}
+        rows = np.flatnonzero(columns.native[slots])
+        extras = {key[0]: Extra(natives[key]) for key in _keys(slots[rows], times[rows])}
         portions = self._tables.portions(out, value_of, time_of, self._starts(), None, extras)
         return (batch for _, batch in portions)
 
@@ -177,6 +269,29 @@ class WindowScrape(Scrape):
         grace = np.maximum(_QUIET_STEPS * columns.step - self.stale_after, 0)
         since = np.where(columns.seen == NEVER, clock - self.stale_after, columns.seen + grace)
         columns.quiet_since = np.where(columns.used, np.maximum(since, 1), 0)
+
+    def _forget(self, slots: Index) -> None:
+        """A series is known as long as one of its kinds is."""
+        gone = set(slots.tolist())
+        for slot in slots[self.columns.twin[slots] != NO_TWIN].tolist():
+            if self._slot_of[self._key(slot)] == slot and int(self.columns.twin[slot]) not in gone:
+                gone.discard(slot)
+        super()._forget(np.array(sorted(gone), np.intp))
+
+    def _unname(self, slot: int) -> None:
+        key, twin = self._key(slot), int(self.columns.twin[slot])
+        self._histograms.forget(slot)
+        known_by = self._slot_of.get(key, slot)
+        self._slot_of[key] = slot
+        super()._unname(slot)
+        if twin != NO_TWIN:
+            self.columns.twin[twin] = NO_TWIN
+        if known_by != slot:
+            self._slot_of[key] = known_by
+
+
+def _keys(slots: Slots, times: Ints) -> Iterator[tuple[int, int]]:
+    return zip(slots.tolist(), times.tolist(), strict=True)
 
 
 def ranked(targets: Slots, times: Ints) -> Index:

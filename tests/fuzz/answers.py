@@ -10,6 +10,7 @@ from exporters.protobuf import length_delimited, varint
 from receivers.discovery_prometheus import _targets
 from receivers.kubernetes_pods import pod_group
 from receivers.matrix import AnswerReader, BadAnswer, Metrics
+from receivers.query_native import Histograms
 from receivers.remote_write_snappy import TooLarge, inflate
 from receivers.remote_write_v1 import ReaderV1
 from receivers.remote_write_v2 import ReaderV2
@@ -85,7 +86,8 @@ def _query(data: bytes) -> object:
     reader = AnswerReader(Metrics(lambda labels: 0))
     for at in range(0, len(data), 1024):
         reader.feed(data[at : at + 1024])
-    return reader.finish()
+    answer, histograms = reader.finish(), Histograms()
+    return [histograms.read(slot, written) for slot, _, written in answer.natives]
 
 
 def _pods(data: bytes) -> object:

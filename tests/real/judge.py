@@ -40,7 +40,7 @@ class Point:
     resource: Pairs
     scope: str
     name: str
-    kind: str  # gauge, sum, histogram, summary
+    kind: str  # gauge, sum, histogram, exponential_histogram, summary
     unit: str
     attributes: Pairs
     time: int
@@ -72,12 +72,22 @@ def points_of(request: ExportMetricsServiceRequest) -> Iterator[Point]:
 
 
 def _body(kind: str, point: Any) -> tuple[Any, ...]:
-    """(value,) · (count, sum, bounds, counts) · (count, sum, ((quantile, value), ...)); floats by their bits in NaN."""
+    """What a point says, floats by their bits in NaN.
+
+    (value,) · (count, sum, bounds, counts) · (count, sum, ((quantile, value), ...)) · of an exponential histogram (count, sum,
+    scale, zero threshold, zero count, and per side the counts that are not 0 by index).
+    """
     if kind in ("gauge", "sum"):
         return (_number(point.as_double if point.WhichOneof("value") == "as_double" else float(point.as_int)),)
     total = _number(point.sum) if kind == "summary" or point.HasField("sum") else None
     if kind == "histogram":
         return point.count, total, tuple(point.explicit_bounds), tuple(point.bucket_counts)
+    if kind == "exponential_histogram":
+        sides = [
+            tuple((index, count) for index, count in enumerate(side.bucket_counts, side.offset) if count)
+            for side in (point.positive, point.negative)
+        ]
+        return point.count, total, point.scale, point.zero_threshold, point.zero_count, *sides
     return point.count, total, tuple((one.quantile, _number(one.value)) for one in point.quantile_values)
 
 

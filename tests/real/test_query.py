@@ -5,6 +5,8 @@ Debian's Prometheus is a 2.x, whose ranges are closed on both ends; tests/peers/
 
 from __future__ import annotations
 
+import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from tests.real.judge import Judge, Point
 from tests.real.processes import Agent, Demo, once
 from tests.real.prometheus import Prometheus
 from tests.real.querying import (
+    SELECTOR,
     Story,
     arrived,
     compared,
@@ -23,6 +26,7 @@ from tests.real.querying import (
     of_mesh,
     pipeline,
     quiet,
+    settle,
     stored,
     tell,
 )
@@ -122,3 +126,71 @@ def test_a_server_that_refuses_large_questions_is_asked_smaller_ones(
         server.stop()
     with mesh_of(demo, prometheus_program, tmp_path / "prometheus") as again:
         compared(arrived(points), stored(again), end)
+
+
+class Changing(Agent):
+    """The agent, and its file, which changes while it runs."""
+
+    def __init__(self, folder: Path, text: str):
+        super().__init__(folder, text)
+        self._file = folder / "agent.toml"
+        self._said = 0
+
+    def ledger(self) -> dict[str, Any]:
+        """As it is: an exporter that came later has not received what its pipeline gave before."""
+        ledger: dict[str, Any] = json.loads(self.admin("/ledger")[1])
+        return ledger
+
+    def reload(self, text: str, expected: str) -> None:
+        """Change the file, tell the agent, and wait until it has said what came of it."""
+        self._file.write_text(text, encoding="utf-8")
+        self.process.send_signal(signal.SIGHUP)
+        until(lambda: expected in self.stderr[self._said :], f"{expected}; it said {self.stderr[self._said :]!r}")
+        self._said = len(self.stderr)
+
+
+def matching(text: str, *selectors: str) -> str:
+    """The same pipeline with these selectors."""
+    return text.replace('type = "query"\n', f'type = "query"\nmatch = {list(selectors)}\n')
+
+
+def with_dead(text: str, dead: Judge) -> str:
+    """The same pipeline with a second exporter, whose destination is away."""
+    table = f'[exporters.dead]\ntype = "otlp"\nendpoint = "{dead.endpoint}"\nqueue = {{ kind = "memory" }}\n[pipelines.metrics]'
+    return text.replace("[pipelines.metrics]", table).replace('exporters = ["judge"]', 'exporters = ["judge", "dead"]')
+
+
+def test_every_sample_arrives_once_though_the_file_changes(server: Prometheus, demo: Demo, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    with server, Judge("http/protobuf") as judge, Judge("http/protobuf") as dead:
+        dead.close()
+        until(lambda: server.up() == len(demo.targets), "all targets are up")
+        text = pipeline(
+            server.url, judge, state
+        )  # with an interval that leaves time between the note of a poll and the next
+        with Changing(tmp_path, text) as agent:
+            end = quiet(state, 0)
+            for other in (
+                pipeline(server.url, judge, state, interval="2s", chunk="1m"),
+                matching(text, SELECTOR),
+                matching(text, '{job="linkerd-proxy"}', SELECTOR, "up"),
+                text.replace("\n[processors", '\ntypes = { process_open_fds = "counter" }\n[processors'),
+            ):
+                agent.reload(other, "receivers.linkerd changed")
+                end = quiet(state, end)
+            agent.reload(matching(text, '{job="linkerd-proxy"'), "nothing has changed:")
+            agent.reload(with_dead(text, dead), "exporters.dead new")
+            until(lambda: agent.ledger()["exporters"]["dead"]["held"] > 1000, "samples that the dead one holds")
+            end, polls = noted(state), agent.ledger()["receivers"]["linkerd"]["polls"]
+            until(lambda: agent.ledger()["receivers"]["linkerd"]["polls"] > polls + 2, "further polls")
+            assert noted(state) == end  # so much the dead one has none of
+            agent.reload(text, "exporters.dead removed")
+            quiet(state, end)
+            assert agent.ledger()["exporters"]["dead"]["held"] > 1000  # delivered, if anybody takes it
+            settle(agent, state)
+            assert agent.stop(signal.SIGKILL) == -9
+        with Agent(tmp_path, text, "again") as again:
+            quiet(state, noted(state))
+            assert again.stop() == 0, again.stderr
+        compared(arrived(judge.points()), stored(server), noted(state))

@@ -591,7 +591,7 @@ async def test_a_page_that_cannot_be_read_is_a_failed_poll() -> None:
         ({"url": "http://prometheus?a=b"}, "no query"),
         ({"url": "http://prometheus/#x"}, "no query"),
         ({"match": []}, "no selector"),
-        ({"match": ["up", ""]}, "no selector, or an empty one"),
+        ({"match": ["up", ""]}, "an empty selector"),
         ({"stale_after": "0s"}, "more than zero"),
         ({}, "Field required"),
     ],

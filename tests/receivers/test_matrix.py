@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from receivers.matrix import MOST_ELEMENT, Answer, AnswerReader, BadAnswer, Metrics
+from receivers.matrix import LATEST_MS, MOST_ELEMENT, Answer, AnswerReader, BadAnswer, Metrics
+from receivers.query_native import Written
 
 VECTORS = Path(os.environ.get("EBBTIDE_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
 
@@ -40,7 +42,7 @@ class Slots:
         return self.by_labels.setdefault(json.dumps(labels, sort_keys=True), len(self.by_labels))
 
 
-def written(elements: list[Any], kind: str = "matrix", compact: bool = True, **more: Any) -> bytes:
+def written_answer(elements: list[Any], kind: str = "matrix", compact: bool = True, **more: Any) -> bytes:
     tree = {"status": "success", "data": {"resultType": kind, "result": elements}, **more}
     return json.dumps(tree, separators=(",", ":") if compact else None, ensure_ascii=False).encode()
 
@@ -66,7 +68,7 @@ def same(one: list[tuple[int, int, float]], other: list[tuple[int, int, float]])
 @given(ELEMENTS, st.booleans(), st.integers(1, 60), st.booleans())
 def test_any_answer_in_any_pieces(elements: list[Any], compact: bool, step: int, again: bool) -> None:
     slots = Slots()
-    body = written(elements, compact=compact, warnings=["w"], infos=["i"])
+    body = written_answer(elements, compact=compact, warnings=["w"], infos=["i"])
     if again:
         read(body, slots)
     expected = [
@@ -82,43 +84,71 @@ def test_any_answer_in_any_pieces(elements: list[Any], compact: bool, step: int,
 def test_known_metrics_are_not_read_again_and_absent_ones_are_forgotten() -> None:
     slots = Slots()
     two = [{"metric": {"__name__": name, "x": "}{"}, "values": [[1, "2"]]} for name in ("a", "b")]
-    read(written(two), slots)
-    read(written(two), slots)
+    read(written_answer(two), slots)
+    read(written_answer(two), slots)
     assert slots.asked == 2
-    read(written(two[:1]), slots)
-    read(written(two), slots)
+    read(written_answer(two[:1]), slots)
+    read(written_answer(two), slots)
     assert slots.asked == 3
 
 
 def test_a_failed_answer_forgets_nothing() -> None:
     slots = Slots()
-    read(written([{"metric": {"__name__": "a"}, "values": [[1, "2"]]}]), slots)
+    read(written_answer([{"metric": {"__name__": "a"}, "values": [[1, "2"]]}]), slots)
     read(b'{"status":"error","errorType":"execution","error":"too many samples"}', slots)
-    read(written([{"metric": {"__name__": "a"}, "values": [[1, "2"]]}]), slots)
+    read(written_answer([{"metric": {"__name__": "a"}, "values": [[1, "2"]]}]), slots)
     assert slots.asked == 1
 
 
 def test_vectors_scalars_and_strings() -> None:
-    answer = read(written([{"metric": {"a": "b"}, "value": [1.5, "NaN"]}], "vector"))
+    answer = read(written_answer([{"metric": {"a": "b"}, "value": [1.5, "NaN"]}], "vector"))
     assert (answer.result_type, answer.times.tolist()) == ("vector", [1500])
     assert math.isnan(answer.values[0])
-    assert read(written([1435781451.781, "1"], "scalar")).scalar == (1435781451.781, "1")
-    assert read(written([1.0, "x"], "string")).scalar == (1.0, "x")
-    assert read(written([], "vector")).scalar is None
+    assert read(written_answer([1435781451.781, "1"], "scalar")).scalar == (1435781451.781, "1")
+    assert read(written_answer([1.0, "x"], "string")).scalar == (1.0, "x")
+    assert read(written_answer([], "vector")).scalar is None
 
 
 def test_native_histograms_are_handed_over_with_their_times() -> None:
     native = {"count": "3", "sum": "1.5", "buckets": [[0, "1", "2", "3"]]}
+    written = Written(3, 1.5, array("d", [0, 1, 2]).tobytes(), array("d", [3]))
     elements = [
         {"metric": {"a": "1"}, "histograms": [[1, native], [2.5, native]]},
         {"metric": {"a": "2"}, "values": [[1, "5"]], "histograms": [[2, native]]},
         {"metric": {"a": "3"}, "values": [[1, "6"]]},
         {"metric": {"a": "4"}, "histogram": [1, native]},
+        {"metric": {"a": "5"}, "histogram": [1, {"count": "3"}]},
     ]
     for step in (3, 10**6):
-        answer = read(written(elements), step=step)
-        assert answer.natives == [(0, 1000, native), (0, 2500, native), (1, 2000, native), (3, 1000, native)]
+        answer = read(written_answer(elements), step=step)
+        found = [(0, 1000, written), (0, 2500, written), (1, 2000, written), (3, 1000, written), (4, 1000, None)]
+        assert answer.natives == found
         assert rows(answer) == [(1, 1000, 5.0), (2, 1000, 6.0)]
+        assert answer.weight == 2 + 4 * 2 + 1  # a bucket weighs as much as a sample
+
+
+def test_what_has_no_samples_is_not_remembered() -> None:
+    slots = Slots()
+    assert len(read(written_answer([{"metric": {"a": "1"}, "values": []}, {"metric": {"a": "2"}}]), slots).slots) == 0
+    assert slots.by_labels == {}
+    assert read(b'{"status":"success","data":{"resultType":"matrix","result":null}}').result_type == "matrix"
+
+
+def test_times_are_brought_to_what_can_be_said_in_ns() -> None:
+    native = {"count": "0", "sum": "0"}
+    values, natives = ([[time, what] for time in (-5, 1e30, 9e15)] for what in ("1", native))
+    answer = read(
+        written_answer([{"metric": {"a": "1"}, "values": values[2:]}, {"metric": {"a": "2"}, "histograms": natives}])
+    )
+    assert answer.times.tolist() == [LATEST_MS]
+    assert [time for _, time, _ in answer.natives] == [0, LATEST_MS, LATEST_MS]
+    assert LATEST_MS * 10**6 < 2**63
+
+
+def test_more_different_times_than_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receivers.matrix.MOST_TIMES", 3)
+    elements = [{"metric": {"a": "1"}, "values": [[at, str(at)] for at in range(50)]}]
+    assert read(written_answer(elements)).times.tolist() == [1000 * at for at in range(50)]
 
 
 def test_errors_and_notes_of_the_server() -> None:
@@ -132,7 +162,7 @@ def test_errors_and_notes_of_the_server() -> None:
     ]
 
 
-GOOD = written([{"metric": {"__name__": "a", "b": "c"}, "values": [[1, "2"], [3, "4"]]}] * 3)
+GOOD = written_answer([{"metric": {"__name__": "a", "b": "c"}, "values": [[1, "2"], [3, "4"]]}] * 3)
 
 
 @pytest.mark.parametrize("end", range(len(GOOD)))
@@ -154,13 +184,13 @@ def test_an_answer_that_is_cut_short_is_refused(end: int) -> None:
         (GOOD.replace(b'"2"', b'"two"'), "a sample cannot be read"),
         (GOOD.replace(b'[1,"2"]', b'["2"]'), "cannot be read|no pair"),
         (GOOD.replace(b'[1,"2"]', b'[1,"2","3","4"]'), "no pair|cannot be read"),
-        (written([{"metric": {"a": 1}, "values": []}]), "the labels of an element cannot be read"),
-        (written([{"values": []}]), "an element of its result cannot be read"),
-        (written([{"metric": {}, "values": [[1]]}]), "an element of its result cannot be read"),
-        (written([{"metric": {}, "values": [["x", "1"]]}]), "no pair of time and value"),
+        (written_answer([{"metric": {"a": 1}, "values": []}]), "the labels of an element cannot be read"),
+        (written_answer([{"values": []}]), "an element of its result cannot be read"),
+        (written_answer([{"metric": {}, "values": [[1]]}]), "an element of its result cannot be read"),
+        (written_answer([{"metric": {}, "values": [["x", "1"]]}]), "no pair of time and value"),
         (GOOD.replace(b"[1,", b"[1-1,"), "a sample cannot be read"),
         (GOOD.replace(b"[1,", b"[1e999,"), "a sample cannot be read"),
-        (written([{}, 5]), "an element of its result cannot be read"),
+        (written_answer([{}, 5]), "an element of its result cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_no_answer(body: bytes, words: str) -> None:

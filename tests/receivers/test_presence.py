@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from receivers.memory import EXPIRED, TARGET_WAS_DOWN
+from receivers.memory import EXPIRED, PRESENT, TARGET_WAS_DOWN
 from receivers.presence import Presence, SteppingColumns
 from receivers.window import ranked
 
@@ -29,8 +29,8 @@ class Source:
         times = np.array([NOW + second * S for _, second, _ in rows], np.int64)
         downs = (slots == 0) & (np.array([value for *_, value in rows]) == 0)
         ranks = ranked(self.columns.target[slots], times)
-        places, why = self.presence.note(self.columns, slots, times, ranks, downs)
-        return [(rows[place][0], rows[place][1], int(reason)) for place, reason in zip(places, why, strict=True)]
+        away = self.presence.note(self.columns, slots, times, ranks, downs).tolist()
+        return [(slot, second, why) for (slot, second, _), why in zip(rows, away, strict=True) if why != PRESENT]
 
 
 def of(slot: int, *seconds: int, value: float = 1.0) -> list[tuple[int, int, float]]:

@@ -19,6 +19,7 @@ from agent.scripted import Connection, Request, answer, serve, then_hang
 from ebbtide import Batch, Context, ReceiveError, ReceiverCounts
 from receivers.query import LINKERD, Query, QuerySettings
 from receivers.query_cursor import write_note
+from tests.receivers.sent_points import data_of
 
 S = 1000  # ms
 NOW = 1_800_000_000 * S
@@ -38,6 +39,8 @@ class Prometheus:
         self.asked: list[tuple[str, int, int]] = []  # selector, begin, end in ms
         self.fails: Callable[[str], bytes | None] = lambda query: None
         self.clock: Callable[[], int] | None = None
+        self.breaks_after = 0  # bytes of an answer; 0: never
+        self.on_time: Callable[[float], None] = lambda time: None
 
     def scrape(self, at: int, value: float, pod: str = "web-0", name: str = "request_total", late: int = 0) -> None:
         labels = (("__name__", name), ("instance", f"{pod}:4191"), ("job", "linkerd-proxy"), ("pod", pod))
@@ -50,6 +53,7 @@ class Prometheus:
             return
         given = parse_qs(request.body.decode() or parts.query)
         (query,), (time,) = given["query"], given["time"]
+        self.on_time(float(time))
         await self.say(connection, self.fails(query) or self.evaluate(query, round(float(time) * 1000)))
 
     async def say(self, connection: Connection, whole: bytes) -> None:
@@ -57,7 +61,11 @@ class Prometheus:
         if self.clock is not None:
             date = formatdate(self.clock() // S, usegmt=True).encode()
             whole = whole.replace(b"\r\n", b"\r\nDate: " + date + b"\r\n", 1)
-        await connection.send_all(whole)
+        if self.breaks_after:
+            await connection.send_all(whole[: self.breaks_after])
+            await connection.aclose()
+        else:
+            await connection.send_all(whole)
 
     def evaluate(self, query: str, end: int) -> bytes:
         match = re.fullmatch(r'\{pod=~"(.*)"\}\[([0-9]+)ms\]', query)
@@ -98,7 +106,7 @@ class Polled:
     """A receiver, and all that it emitted."""
 
     def __init__(self, server: Prometheus, url: str, notes: Notes | None = None, **options: Any):
-        given = {"url": url, "match": ['{pod=~".*"}'], "scrape_metrics": False, "delay": "15s", **options}
+        given = {"url": url, "match": ['{pod=~".+"}'], "scrape_metrics": False, "delay": "15s", **options}
         self.batches: list[Batch] = []
         self.server = server
         self.counts = ReceiverCounts()
@@ -175,7 +183,7 @@ async def test_a_late_sample_is_taken_once(prometheus: Prometheus, url: str) -> 
 
 async def test_a_series_that_two_selectors_give_is_taken_once(prometheus: Prometheus, url: str) -> None:
     made = every(prometheus, 10, NOW - 40 * S, NOW)
-    polled = Polled(prometheus, url, match=['{pod=~".*"}', '{pod=~"web-.*"}'])
+    polled = Polled(prometheus, url, match=['{pod=~".+"}', '{pod=~"web-.*"}'])
     assert [at for _, _, at in await polled.poll()] == [at for at, _ in made if at <= NOW - 15 * S]
     assert polled.counts.samples == len(polled.batches) == 3
     await polled.receiver.aclose()
@@ -226,7 +234,7 @@ async def test_a_note_of_another_source_is_said_and_not_used(
     notes = Notes(write_note(NOW - 3000 * S, "http://other"))
     polled = Polled(prometheus, url, notes)
     await polled.poll()
-    assert prometheus.asked == [(".*", NOW - 45 * S - 1, NOW - 15 * S)]
+    assert prometheus.asked == [(".+", NOW - 45 * S - 1, NOW - 15 * S)]
     assert "cannot go on where the last run stopped: it is of another url; beginning anew" in caplog.text
     await polled.receiver.aclose()
 
@@ -241,6 +249,66 @@ async def test_a_server_that_has_enough_is_asked_for_less(
     seen = await polled.poll()
     assert [at for _, _, at in seen] == [at for at, _ in made if NOW - 1000 * S < at <= NOW - 15 * S]
     assert polled.counts.failed_polls == 0
+    await polled.receiver.aclose()
+
+
+async def test_an_answer_that_breaks_off_counts_for_nothing(prometheus: Prometheus, url: str) -> None:
+    made = every(prometheus, 10, NOW - 40 * S, NOW + 100 * S)
+    other = every(prometheus, 10, NOW - 38 * S, NOW + 100 * S, pod="db-0")
+    polled = Polled(prometheus, url)
+    whole = prometheus.evaluate(f'{{pod=~".+"}}[{31 * S}ms]', NOW - 15 * S)
+    prometheus.asked.clear()
+    for length in (len(whole) - 2, len(whole) - 40, len(whole) // 2):
+        prometheus.breaks_after = length
+        with pytest.raises(ReceiveError, match="cannot"):
+            await polled.poll(NOW)
+    prometheus.breaks_after = 0
+    seen = [one for at in (10, 40) for one in await polled.poll(NOW + at * S)]
+    times = [at for at, _ in made + other if NOW - 45 * S < at <= NOW + 25 * S]
+    assert sorted(at for _, _, at in seen) == sorted(times)
+    assert (polled.counts.samples, polled.counts.failed_polls) == (len(times), 3)
+    await polled.receiver.aclose()
+
+
+async def test_an_expression_is_asked_at_the_servers_time(prometheus: Prometheus, url: str) -> None:
+    prometheus.clock = lambda: prometheus.now - 400 * S
+    asked: list[float] = []
+    prometheus.on_time = asked.append
+    vector = {"status": "success", "data": {"resultType": "vector", "result": []}}
+    prometheus.fails = lambda query: answer(200, json.dumps(vector).encode(), JSON) if query == "good" else None
+    polled = Polled(prometheus, url, match=[], queries=[{"name": "rate", "query": "good"}])
+    await polled.poll()
+    await polled.poll()
+    assert asked == [NOW / S, NOW / S - 399]  # the first answer has told
+    await polled.receiver.aclose()
+
+
+async def test_rates_of_histograms_are_told_with_a_cure(
+    prometheus: Prometheus, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    rate = {"count": "0.5", "sum": "1", "buckets": [[0, "1", "2", "0.5"]]}
+    vector = {
+        "status": "success",
+        "data": {"resultType": "vector", "result": [{"metric": {}, "histogram": [NOW / S, rate]}]},
+    }
+    prometheus.fails = lambda query: answer(200, json.dumps(vector).encode(), JSON)
+    polled = Polled(prometheus, url, match=[], queries=[{"name": "rate", "query": "rate(h[1m])"}])
+    assert await polled.poll() == []
+    assert polled.counts.dropped["unsupported"] == 1
+    assert "cannot pass on the histograms of query rate: their counts are no whole numbers" in caplog.text
+    await polled.receiver.aclose()
+
+
+async def test_selectors_of_one_window_share_what_can_be_held(
+    prometheus: Prometheus, url: str, monkeypatch: pytest.MonkeyPatch, autojump_clock: object
+) -> None:
+    monkeypatch.setattr("receivers.query_server.MOST_SAMPLES", 20)
+    made = every(prometheus, 1, NOW - 100 * S, NOW)
+    other = every(prometheus, 1, NOW - 100 * S, NOW, pod="db-0")
+    polled = Polled(prometheus, url, match=['{pod=~"web-.*"}', '{pod=~"db-.*"}'])
+    seen = await polled.poll()
+    assert sorted(at for _, _, at in seen) == sorted(at for at, _ in made + other if NOW - 45 * S < at <= NOW - 15 * S)
+    assert max(end - begin for _, begin, end in prometheus.asked[-3:]) < 12 * S
     await polled.receiver.aclose()
 
 
@@ -347,6 +415,7 @@ async def test_native_histograms_are_passed_on_whole(prometheus: Prometheus, url
         result = [
             {"metric": metric, "histograms": points},
             {"metric": {**metric, "pod": "db-0"}, "histograms": [[(end - 10 * S) / 1000, odd]]},
+            {"metric": {**metric, "pod": "db-1"}, "histograms": [[(end - 10 * S) / 1000, {"count": "one"}]]},
             {"metric": {**metric, "__name__": "request_total"}, "values": [[(end - 10 * S) / 1000, "7"]]},
         ]
         tree = {"status": "success", "data": {"resultType": "matrix", "result": result}}
@@ -357,16 +426,18 @@ async def test_native_histograms_are_passed_on_whole(prometheus: Prometheus, url
     for later in (0, 30, 60):
         await polled.poll(NOW + later * S)
     rows = [row for batch in polled.batches for row in batch.rows() if row.extra is not None]
-    assert [row.value for row in rows] == [3, 5] * 3
-    assert {(row.series.name, row.series.family.kind, row.start) for row in rows} == {
-        ("request_seconds", "histogram", (NOW - 35 * S) * 10**6), ("request_seconds", "histogram", (NOW - 25 * S) * 10**6),
-        ("request_seconds", "histogram", (NOW + 5 * S) * 10**6),
+    natives = [row.extra.native for row in rows if row.extra is not None and row.extra.native is not None]
+    assert [(data_of(row), row.value) for row in rows] == [
+        ("exponential_histogram", 3), ("exponential_histogram", 5), ("histogram", 1),
+    ] * 3  # fmt: skip
+    assert {(row.series.name, row.series.family.kind, row.start) for row in rows if row.value == 5} == {
+        ("request_seconds", "histogram", (NOW + at * S) * 10**6) for at in (-35, -35 + 30 - 20, 5)
     }  # fmt: skip
-    first = rows[0].extra.native if rows[0].extra else None
-    assert first is not None
+    first, _, custom = natives[:3]
     assert (first.schema, first.zero_count, first.positive.offset, first.positive.counts) == (0, 1, 1, (2,))
-    assert polled.counts.dropped["unsupported"] == 3
-    assert polled.counts.samples == 12
+    assert (custom.custom_bounds, custom.positive.counts) == ((0.1, 0.25), (1,))
+    assert +polled.counts.dropped == {"unsupported": 3}
+    assert polled.counts.samples == 15
     await polled.receiver.aclose()
 
 
@@ -439,7 +510,7 @@ async def test_a_note_of_a_time_to_come_is_not_believed(
 ) -> None:
     polled = Polled(prometheus, url, Notes(write_note(NOW + 1, url)))
     await polled.poll()
-    assert prometheus.asked == [(".*", NOW - 45 * S - 1, NOW - 15 * S)]
+    assert prometheus.asked == [(".+", NOW - 45 * S - 1, NOW - 15 * S)]
     assert "by the clock that is yet to come" in caplog.text
     await polled.receiver.aclose()
 

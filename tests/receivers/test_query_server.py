@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from email.utils import formatdate
 from itertools import repeat
 from urllib.parse import parse_qs, urlsplit
@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import trio
 
-from agent.scripted import Connection, Request, Step, answer, serve, then_hang
+from agent.scripted import Connection, Request, Step, answer, serve, then_close, then_hang, then_reset
 from ebbtide import Client, ReceiveError
 from receivers.matrix import Answer, Metrics
 from receivers.query_server import LONGEST_QUERY, QueryServer, TooHeavy
@@ -86,6 +86,15 @@ def error(status: int, kind: str, words: str) -> Step:
         (answer(200, b"<html>"), "cannot read the answer of .*: it is cut short, or not JSON", False),
         (answer(200, GOOD[:-9], JSON), "cut short", False),
         (then_hang(), "it took more than 500ms", True),
+        (answer(429, b"slow down"), "answered 429, 'slow down'; ask less often", False),
+        (answer(200, b"<html>" + b"please log in " * 10_000), "cut short, or not JSON", False),
+        (
+            answer(503, b"<html><h1>no healthy upstream"),
+            "answered 503, '<html><h1>no healthy upstream'; look into",
+            False,
+        ),
+        (then_close(answer(200, GOOD, JSON)[:-9]), "cannot", False),
+        (then_reset(answer(200, GOOD, JSON)[:-9]), "cannot", False),
     ],
 )
 async def test_what_failures_mean(step: Step, words: str, heavy: bool) -> None:
@@ -98,6 +107,26 @@ async def test_what_failures_mean(step: Step, words: str, heavy: bool) -> None:
 async def test_what_is_beyond_our_bounds_is_too_heavy(limits: dict[str, int]) -> None:
     with pytest.RaisesGroup(TooHeavy):
         await asked(answer(200, GOOD, JSON), **limits)
+
+
+NATIVE = json.dumps({"status": "success", "data": {"resultType": "matrix", "result": [
+    {"metric": {"a": "b"}, "histograms": [[1, {"count": "2", "sum": "3", "buckets": [[0, "1", "2", "1"], [0, "2", "4", "1"]]}]]},
+]}}).encode()  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "beside", "heavy"), [(GOOD, 91, False), (GOOD, 92, True), (NATIVE, 97, False), (NATIVE, 98, True)]
+)
+async def test_what_is_held_at_once_is_bounded_whatever_holds_it(
+    monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery, body: bytes, beside: int, heavy: bool
+) -> None:
+    monkeypatch.setattr("receivers.query_server.MOST_SAMPLES", 100)
+    server = await serve(nursery, repeat(answer(200, body, JSON)))
+    async with aclosing(Client()) as client:
+        one = QueryServer(client, server.url, 0.5, 10**6)
+        with pytest.raises(TooHeavy, match="at most 100 are taken at once") if heavy else nullcontext():
+            found = await one.ask("up[1ms]", 1_500, Metrics(lambda _: 0), beside=beside)
+            assert found.weight == 100 - beside
 
 
 NOW = 1_800_000_000

@@ -9,10 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide import Batch, NativeHistogram, ReceiverCounts
+from ebbtide import Batch, ReceiverCounts
+from receivers.presence import NO_TWIN
 from receivers.query_cursor import Window
+from receivers.query_native import Written, written_of
 from receivers.types import TypeBook
 from receivers.window import WindowScrape, ranked, rounds
+from tests.receivers.sent_points import data_of
 
 S, MS = 10**9, 10**6
 NOW = 1_800_000_000 * S
@@ -229,21 +232,170 @@ def test_a_slot_in_the_answer_is_never_given_to_another_series() -> None:
     assert one.newcomers == 1
 
 
-def test_a_series_stays_of_the_kind_that_it_began_with() -> None:
+Bucket = tuple[int, float, float, float]
+ONE, THREE = (0, 1.0, 2.0, 1.0), (0, 1.0, 2.0, 3.0)
+
+
+class Kinds:
+    """A source whose series are numbers and native histograms by turns."""
+
+    def __init__(self) -> None:
+        self.scrape = scrape()
+        self.end = NOW // MS
+
+    def take(
+        self, now: int, *samples: tuple[float, float | tuple[Bucket, ...] | None], live: bool = True, **labels: str
+    ) -> list[Point]:
+        """Take (seconds, number, buckets, or None for what cannot be read) of one series; what is sent, oldest first."""
+        slot = self.scrape.learn({"__name__": "native_seconds", **POD, **labels})
+        numbers = [(time, value) for time, value in samples if isinstance(value, float | int)]
+        natives = [
+            (slot, NOW // MS + round(time * 1000), None if value is None else written(value))
+            for time, value in samples if not isinstance(value, float | int)
+        ]  # fmt: skip
+        times = np.array([NOW + round(time * S) for time, _ in numbers], np.int64)
+        values = np.array([value for _, value in numbers], np.float64)
+        begin, self.end = self.end, NOW // MS + now * 1000
+        window = Window(begin - 5000, begin, self.end)
+        batches = self.scrape.take_window(
+            np.full(len(times), slot, np.int32), values, times, window, natives, live=live
+        )
+        found = []
+        for batch in batches:
+            self.scrape.counts.out += len(batch)
+            for row in batch.rows():
+                start = (row.start - NOW) / S if row.start else None
+                found.append((data_of(row), (row.time - NOW) / S, start, None if row.stale else row.value))
+        assert self.scrape.counts.imbalance() == 0
+        return found
+
+
+Point = tuple[str, float, float | None, float | None]
+"""Kind of data, seconds, start, value or count; None for an end."""
+
+
+def written(buckets: tuple[Bucket, ...]) -> Written | None:
+    return written_of({"count": sum(bucket[3] for bucket in buckets), "sum": 1.5, "buckets": buckets})
+
+
+EXPONENTIAL, CUSTOM, GAUGE = "exponential_histogram", "histogram", "gauge"
+
+
+def test_numbers_that_become_histograms_end_and_the_histograms_begin() -> None:
+    one = Kinds()
+    assert one.take(15, (0, 4), (10, 5)) == [(GAUGE, 0, None, 4), (GAUGE, 10, None, 5)]
+    assert one.take(35, (20, (ONE,)), (30, (THREE,))) == [
+        (GAUGE, 20, None, None), (EXPONENTIAL, 20, 20, 1), (EXPONENTIAL, 30, 20, 3),
+    ]  # fmt: skip
+    assert one.take(55, (40, (THREE,)), (50, 6)) == [
+        (EXPONENTIAL, 40, 20, 3), (EXPONENTIAL, 50, 20, None), (GAUGE, 50, None, 6),
+    ]  # fmt: skip
+    assert one.take(75, (60, (THREE,))) == [(GAUGE, 60, None, None), (EXPONENTIAL, 60, 60, 3)]
+    assert one.scrape.counts.added["stale"] == 3
+    assert one.scrape.counts.dropped.total() == 0
+
+
+def test_a_change_and_back_within_one_window() -> None:
+    one = Kinds()
+    found = one.take(45, (0, (ONE,)), (10, 5), (20, (THREE,)), (30, (THREE,)))
+    assert [(kind, time, value) for kind, time, _, value in found] == [
+        (EXPONENTIAL, 0, 1), (EXPONENTIAL, 10, None), (GAUGE, 10, 5), (GAUGE, 20, None), (EXPONENTIAL, 20, 3), (EXPONENTIAL, 30, 3),
+    ]  # fmt: skip
+    assert [start for kind, _, start, value in found if kind == EXPONENTIAL and value == 3] == [20, 20]
+
+
+def test_a_series_that_has_two_kinds_is_known_as_long_as_one_of_them_is() -> None:
+    one = Kinds()
+    one.take(15, (0, 4), (10, 5))
+    slot = one.scrape.learn({"__name__": "native_seconds", **POD})
+    for at in range(20, 700, 20):
+        one.take(at + 5, (at, (THREE,)))
+    twin = int(one.scrape.columns.twin[slot])
+    assert one.scrape.learn({"__name__": "native_seconds", **POD}) == slot
+    assert one.take(705, (695, 5)) == [(EXPONENTIAL, 695, 20, None), (GAUGE, 695, None, 5)]
+    assert int(one.scrape.columns.twin[slot]) == twin
+    for at in range(720, 1300, 20):
+        one.take(at + 5, (at, 1))
+    assert not one.scrape.columns.used[twin]  # of the histograms nothing came for long
+    assert int(one.scrape.columns.twin[slot]) == NO_TWIN
+    assert one.take(1320, (1310, (ONE,))) == [(GAUGE, 1310, None, None), (EXPONENTIAL, 1310, 1310, 1)]
+
+
+def test_both_kinds_are_forgotten_together() -> None:
+    one = Kinds()
+    one.take(15, (0, 4), (10, (ONE,)))
+    other = {"__name__": "other", **POD}
+    for at in (200, 400, 800):
+        slot = one.scrape.learn(other)
+        window = Window(one.end, one.end, NOW // MS + at * 1000)
+        one.end = window.end
+        for batch in one.scrape.take_window(
+            np.array([slot], np.int32), np.ones(1), np.array([NOW + at * S - S], np.int64), window
+        ):
+            one.scrape.counts.out += len(batch)
+    assert one.scrape.counts.imbalance() == 0
+    assert one.scrape.counts.added["stale"] == 2  # the number when the histogram came, and the histogram for good
+    before = one.scrape.newcomers
+    one.scrape.learn({"__name__": "native_seconds", **POD})
+    assert (before, one.scrape.newcomers) == (0, 1)
+    assert len(one.scrape._slot_of) == 2
+
+
+def test_boundaries_that_prove_to_be_custom_and_others_later() -> None:
+    one = Kinds()
+    five, ten = (0, 2.0, 5.0, 2.0), (0, 1.0, 10.0, 9.0)
+    assert one.take(15, (0, (ONE,))) == [(EXPONENTIAL, 0, 0, 1)]
+    assert one.take(35, (20, (ONE, five)), (30, (THREE, five))) == [
+        (EXPONENTIAL, 20, 0, None), (CUSTOM, 20, 20, 3), (CUSTOM, 30, 20, 5),
+    ]  # fmt: skip
+    assert one.take(45, (40, (ten,))) == [(CUSTOM, 40, 30, 9)]  # a reset, by its boundaries
+    assert one.take(55, (50, ((0, 1.0, 10.0, 4.0),))) == [(CUSTOM, 50, 40, 4)]
+    assert one.take(65, (60, ((3, -1.0, 1.0, 9.0),))) == [(CUSTOM, 60, 40, None), (EXPONENTIAL, 60, 60, 9)]
+    one.take(75, (70, (ten,)))
+    assert one.take(400, (395, 1)) == [(CUSTOM, 395, 70, None), (GAUGE, 395, None, 1)]
+
+
+def test_what_cannot_be_passed_on_is_counted_once_and_ends_its_series() -> None:
+    one = Kinds()
+    assert one.take(15, (0, (ONE,)), (12, (THREE,))) == [(EXPONENTIAL, 0, 0, 1), (EXPONENTIAL, 12, 0, 3)]
+    assert one.take(25, (12, (THREE,)), (22, None)) == [(EXPONENTIAL, 22, 0, None)]
+    assert one.take(35, (22, None), (32, None)) == []
+    assert +one.scrape.counts.dropped == {"unsupported": 2}
+    assert one.take(45, (42, (THREE,))) == [(EXPONENTIAL, 42, 42, 3)]
+    assert one.take(55, (52, ((0, 1.0, 2.0, 0.5),))) == [(EXPONENTIAL, 52, 42, None)]
+    assert one.take(65, (62, (THREE,))) == []  # a rate, then: it merely happens to be whole
+    assert +one.scrape.counts.dropped == {"unsupported": 4}
+
+
+def test_a_series_without_a_name_is_no_metric() -> None:
     one = scrape()
-    native = NativeHistogram.of(count=3, sum=1, schema=0, positive={1: 3})
-    first, second = (one.learn(total(0, 0, **labels)[0]) for labels in ({}, OTHER))
-    end = NOW // MS + 20_000
-    empty = np.empty(0, np.int32), np.empty(0), np.empty(0, np.int64)
-    natives = [(first, end - 1, native), (second, end - 1, None), (second, end - 1, None)]
-    (batch,) = one.take_window(*empty, Window(end - 5000, end - 5000, end), natives)
-    assert [(row.value, row.extra.native if row.extra else None) for row in batch.rows()] == [(3, native)]
-    assert +one.counts.dropped == {"unsupported": 1}
-    one.out, one.end = 1, end  # type: ignore[attr-defined]
-    one.counts.dropped.clear()
-    one.counts.samples = 1
-    assert shown(taken(one, [total(1, 25), total(2, 25, **OTHER)], 30)) == [("request_total", 2, 25, 25)]
-    assert +one.counts.dropped == {"unsupported": 1}
+    samples = [({**POD, "dst": str(number)}, 1.0, float(number)) for number in range(3)]
+    assert [name for name, *_ in shown(taken(one, [*samples, total(1, 5)], 10))] == ["request_total"]
+    assert one.counts.dropped["unsupported"] == 3
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 3), st.integers(0, 5)), max_size=30), st.integers(1, 4))
+def test_whatever_the_kinds_each_sample_goes_out_once_and_the_ledger_balances(
+    samples: list[tuple[int, int, int]], windows: int
+) -> None:
+    """(series, number or which histogram, count) every 10 s, dealt into windows."""
+    one, out = Kinds(), []
+    for window in range(windows):
+        for place, (series, kind, count) in enumerate(samples):
+            if place % windows == window:
+                at = 10 * (len(samples) * window + place) + 1
+                value = (count, ((0, 1.0, 2.0, count),), ((0, 1.0, 5.0, count),), None)[kind]
+                out += one.take(at + 2, (at, value), pod=f"web-{series}")
+    told = [point for point in out if point[3] is not None]
+    kinds = [
+        (GAUGE, EXPONENTIAL, CUSTOM)[kind]
+        for w in range(windows)
+        for p, (_, kind, _) in enumerate(samples)
+        if p % windows == w and kind < 3
+    ]
+    assert sorted(kind for kind, *_ in told) == sorted(kinds) or any(kind == 2 for _, kind, _ in samples)
+    assert len(told) == len(kinds)
+    assert one.scrape.counts.dropped["unsupported"] == sum(kind == 3 for _, kind, _ in samples)
 
 
 def test_an_empty_window_is_nothing() -> None:
