@@ -46,13 +46,22 @@ class Row:
         return self if extra is None or self.extra is not None else replace(self, extra=extra)
 
 
+class Arrival(Derivable):
+    """What batches have in common that came together, such as those of one page; it remembers what was found out of them."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        self._derived = ()
+
+
 class Batch(Derivable):
     """One point per row of ``table``; read-only.
 
     ``values`` float64 · ``times`` int64 ns since the epoch · ``starts`` int64 ns, 0 = unknown · ``stale`` bool or
     None when no row is: such a row ends its stream (NoRecordedValue) and its value has no meaning · ``extras``
-    row -> what is rare and has no column (a native histogram, exemplars) · ``together``: the same object on batches that
-    came together, such as those of one page, no two of which have a series in common; None where nothing is known.
+    row -> what is rare and has no column (a native histogram, exemplars) · ``together``: the same one on batches that came
+    together, such as those of one page, no two of which have a series in common; None where nothing is known.
     """
 
     __slots__ = ("extras", "stale", "starts", "table", "times", "together", "values")
@@ -65,7 +74,7 @@ class Batch(Derivable):
         starts: Ints | None = None,
         stale: Bools | None = None,
         extras: Mapping[int, Extra] | None = None,
-        together: object = None,
+        together: Arrival | None = None,
     ):
         rows = len(table)
         self.table = table

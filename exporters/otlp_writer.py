@@ -17,7 +17,7 @@ from importlib.metadata import version
 import numpy as np
 import numpy.typing as npt
 
-from ebbtide import AGENT_SCOPE, Bools, Owner, Resource, Scope
+from ebbtide import Bools, Owner, Resource, Scope
 from exporters.otlp_nesting import DATA, METRIC, RESOURCE, SCOPE, Edits, Nesting
 from exporters.otlp_points import Metric, Scopes
 from exporters.otlp_tails import Points, Shape
@@ -318,7 +318,8 @@ def scope_head(scope: Scope) -> bytes:
 
 
 def _scope_head(scope: Scope) -> bytes:
-    name, release = (scope.name, scope.version) if scope is not AGENT_SCOPE else ("ebbtide", _RELEASE)
+    # A scope that is not named is that of the converter ("Prometheus and OpenMetrics compatibility", Instrumentation Scope).
+    name, release = (scope.name, scope.version) if scope.name or scope.version else ("ebbtide", _RELEASE)
     attributes = b"".join(length_delimited(3, key_value(*pair)) for pair in scope.attributes)
     return length_delimited(1, string_field(1, name) + string_field(2, release) + attributes)
 

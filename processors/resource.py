@@ -2,9 +2,10 @@
 
 Strategy. The labels that Prometheus put on every series of a target say whom it was scraped from; those that the target
 wrote itself say what is measured. The first belong on the resource, the second on the point. Where the target's own
-labels are known (``series.target``), nothing is guessed: labels that are the target's by name and value move. Elsewhere
-a list of the names that Linkerd writes itself decides, and a series scraped from a pod keeps on the point what is on
-the list. The list is an approximation: a release that writes a new name puts it on the resource.
+labels are known (``series.target``), nothing is guessed: labels that are the target's by name and value move, and job
+and instance whatever their value, since they say who speaks by definition. Elsewhere a list of the names that Linkerd
+writes itself decides, and a series scraped from a pod keeps on the point what is on the list. The list is an
+approximation: a release that writes a new name puts it on the resource.
 
 Profile "otel" makes the workload the resource:
 
@@ -204,14 +205,15 @@ class _Whole:
         self._resource = resource
 
     def part(self, base: ebbtide.Labels) -> tuple[ebbtide.Labels, ebbtide.Resource, Scope]:
-        """Return the labels that stay, and what moves: only what is the target's still, by name and value.
+        """Return the labels that stay, and what moves: job, instance, and what is the target's still, by name and value.
 
         A relabelling in between may have changed the target's labels; the resource says what is left of them.
         """
         flat, scope = _take_scope(base.flat, AGENT_SCOPE)
-        moved = tuple([text for pair in pairs(flat) if pair in self._pairs for text in pair])
-        kept = tuple([text for pair in pairs(flat) if pair not in self._pairs for text in pair])
-        return ebbtide.Labels.of(kept), self._resource(moved), scope
+        kept, moved = list[str](), list[str]()
+        for pair in pairs(flat):
+            (moved if pair[0] in _ROUND_TRIP or pair in self._pairs else kept).extend(pair)
+        return ebbtide.Labels.of(tuple(kept)), self._resource(tuple(moved)), scope
 
 
 def _parted(flat: Flat, moving: Container[str]) -> tuple[Flat, Flat]:
@@ -226,6 +228,8 @@ def _take_scope(flat: Flat, scope: Scope) -> tuple[Flat, Scope]:
     """Move ``otel_scope_*`` labels to the scope: name, version and schema URL to their fields, others to attributes."""
     names = flat[::2]
     rows = _prefixed(names, _SCOPE)
+    if rows and names[rows.start] == _SCOPE:  # an attribute has a name
+        rows = rows[1:]
     if not rows:
         return flat, scope
     told = {names[row].removeprefix(_SCOPE): flat[2 * row + 1] for row in rows}

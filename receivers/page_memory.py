@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ebbtide import STALE_NAN, Batch, Bools, Extra, Floats, Ints, SeriesTable
+from ebbtide import STALE_NAN, Arrival, Batch, Bools, Exemplar, Extra, Floats, Ints, SeriesTable
 from receivers import starts
 from receivers.memory import FOLDED, POINTS, TARGET_WAS_DOWN, UNSUPPORTED, Slots
 from receivers.numbers import NO_TIME
@@ -130,7 +130,7 @@ class PageMemory:
         gone = self._end(readings)
         self.store.counts.samples += lines - len(rows.slots)
         together = self._together([reading.source for reading in readings])
-        portions += self._gather(tables, _merged(reading.extras for reading in good), together)
+        portions += self._gather(tables, self._extras(good), together)
         self._forget(tables, gone)
         return portions
 
@@ -154,13 +154,13 @@ class PageMemory:
         old.withdraw(slots.tolist())
         new.hold(slots[self.store.columns.fate[slots] == POINTS].tolist())
 
-    def _together(self, sources: Sequence[PageSource]) -> object:
+    def _together(self, sources: Sequence[PageSource]) -> Arrival | None:
         """Return what the batches of these targets share if certainly no series is in two of them, else None."""
         if len(sources) > 1:
             instances = {source.labels.get(_INSTANCE) for source in sources}
             if self.store.rules.honor_labels or None in instances or len(instances) < len(sources):
                 return None
-        return object()
+        return Arrival()
 
     def _booked(self, portions: list[Portion]) -> Iterator[Portion]:
         counts = self.store.counts
@@ -293,12 +293,11 @@ class PageMemory:
         return rows.take(~repeated)
 
     def _track(self, rows: _Rows, good: list[Reading]) -> None:
-        """Begin, continue or restart streams; a start that the page itself tells is taken at its word."""
-        if not self.store.rules.track_starts:
-            return
+        """Begin, continue or restart streams; a start that the page itself tells is taken at its word, tracked or not."""
         columns, slots = self.store.columns, rows.slots
-        speaks = columns.cumulative[slots] & (columns.head[slots] == slots)
-        starts.track(columns, slots[speaks], rows.values[speaks], rows.times[speaks], own_time=True)
+        if self.store.rules.track_starts:
+            speaks = columns.cumulative[slots] & (columns.head[slots] == slots)
+            starts.track(columns, slots[speaks], rows.values[speaks], rows.times[speaks], own_time=True)
         for reading in good:
             for slot, created in reading.created.items():
                 columns.start[columns.head[slot]] = created
@@ -316,6 +315,11 @@ class PageMemory:
     def _begin(self, slots: Slots) -> Ints:
         columns = self.store.columns
         return np.where(columns.cumulative[slots], columns.start[columns.head[slots]], 0)
+
+    def _extras(self, good: list[Reading]) -> dict[int, Extra]:
+        """Put the extras of all pages together. An exemplar without a time was taken when its sample was."""
+        sent = self.store.columns.sent
+        return {slot: _dated(extra, int(sent[slot])) for reading in good for slot, extra in reading.extras.items()}
 
     def _lay_out_reports(self, readings: Sequence[Reading]) -> None:
         """The five series of each poll, as Prometheus writes them."""
@@ -344,7 +348,9 @@ class PageMemory:
                 columns.away[ended] = TARGET_WAS_DOWN
             elif not reading.steady:
                 missing = slots[columns.seen_poll[slots] != self._passes]
-                self._stale(missing, reading.when)
+                heads = columns.head[missing]
+                whole = (heads == missing) | (columns.seen_poll[heads] != self._passes)
+                self._stale(missing[whole], reading.when)  # a part alone ends nothing
                 gone.append((reading.source, missing))
         return gone
 
@@ -365,7 +371,7 @@ class PageMemory:
         for source, slots in gone:
             source.forget(slots)
 
-    def _gather(self, tables: Tables, extras: Mapping[int, Extra], together: object) -> Iterator[Portion]:
+    def _gather(self, tables: Tables, extras: Mapping[int, Extra], together: Arrival | None) -> Iterator[Portion]:
         """Gather what is laid out, table by table. All columns are copied before anybody else may lay out more."""
         columns = self.store.columns
         laid_out = columns.due, columns.point, columns.sent, columns.begin, columns.stale, extras
@@ -377,5 +383,8 @@ class PageMemory:
             yield Portion(batch, len(slots) - stale - reports, stale, reports)
 
 
-def _merged(extras: Iterable[Mapping[int, Extra]]) -> dict[int, Extra]:
-    return {slot: extra for one in extras for slot, extra in one.items()}
+def _dated(extra: Extra, time: int) -> Extra:
+    if all(one.time for one in extra.exemplars):
+        return extra
+    dated = (one if one.time else Exemplar(one.labels, one.value, time) for one in extra.exemplars)
+    return Extra(extra.native, tuple(dated))

@@ -243,15 +243,16 @@ class Written:
 
     def _begin(self, rows: Rows, heads: Slots | None) -> None:
         """Begin, continue or restart the streams of these series, or of the wholes that they speak for."""
-        if not self.track_starts or not len(rows):
+        if not len(rows):
             return
         columns = self.registry.columns
         slots = rows.slots if heads is None else heads
         given = (rows.starts > 0) & (rows.starts <= rows.times)
         columns.start[slots[given]] = rows.starts[given]
         columns.value[slots[given]] = rows.values[given]
-        left = ~given
-        starts.track(columns, slots[left], rows.values[left], rows.times[left])
+        if self.track_starts:
+            left = ~given
+            starts.track(columns, slots[left], rows.values[left], rows.times[left])
 
     def _send(self, rows: Rows, stale: Bools) -> None:
         columns, slots = self.registry.columns, rows.slots

@@ -213,8 +213,7 @@ class Scrape:
 
     def _send(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> None:
         """Note what goes out."""
-        if self.track_starts:
-            self._track_starts(slots, values, times, sendable)
+        self._track_starts(slots, values, times, sendable)
         sent = slots[sendable]
         self.columns.sent[sent] = times[sendable]
         self.columns.alive[sent] = True
@@ -242,8 +241,9 @@ class Scrape:
 
     def _track_starts(self, slots: Slots, values: Floats, times: Ints, sendable: Bools) -> None:
         columns = self.columns
-        speaks = sendable & columns.cumulative[slots] & (columns.head[slots] == slots)
-        starts.track(columns, slots[speaks], values[speaks], times[speaks])
+        if self.track_starts:
+            speaks = sendable & columns.cumulative[slots] & (columns.head[slots] == slots)
+            starts.track(columns, slots[speaks], values[speaks], times[speaks])
         for created, dated in self._created.items():
             if columns.value[created] > 0:
                 columns.start[dated] = int(columns.value[created] * 1e9)

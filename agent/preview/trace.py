@@ -33,7 +33,7 @@ def origins(processor: Processor[Any], before: Batch, after: Batch) -> Index:
             mapped = series.derive(processor.owner, processor.map_series)
             if mapped is not None:
                 first.setdefault(mapped, row)
-        if len(first) == len(after) and all(series in first for series in after.table):
+        if len(after) <= len(first) and all(series in first for series in after.table):
             return np.fromiter((first[series] for series in after.table), np.intp, len(after))
     return _aligned(before.table.series, after.table.series)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
-from ebbtide import Family, Resource, Series
+from ebbtide import AGENT_SCOPE, Family, Resource, Scope, Series
 from exporters.otlp_points import group
 from exporters.otlp_tails import NUMBER_TAIL, START, TIME, VALUE
 from exporters.otlp_writer import Form, divide, take, write
@@ -46,6 +46,16 @@ def test_every_row_has_its_point() -> None:
     assert form.samples == len(table())
     assert [segment.samples for segment in form.segments] == [13, 13]
     assert names(form) == [("web", "c_total", 3), ("web", "h", 2), ("api", "c_total", 3), ("api", "h", 2)]
+
+
+def test_a_scope_that_is_not_named_is_the_converters() -> None:
+    scopes = [AGENT_SCOPE, Scope.of("", "", "", {"lib": "x"}), Scope.of("n"), Scope.of("", "2")]
+    rows = [Series.of("c_total", {}, COUNTER, RESOURCES[0], scope) for scope in scopes]
+    (resource,) = ExportMetricsServiceRequest.FromString(write(group(rows), len(rows)).body).resource_metrics
+    found = [scope.scope for scope in resource.scope_metrics]
+    assert [(one.name, one.version != "", len(one.attributes)) for one in found] == [
+        ("ebbtide", True, 0), ("ebbtide", True, 1), ("n", False, 0), ("", True, 0),
+    ]  # fmt: skip
 
 
 def test_holes_lie_behind_their_tags() -> None:

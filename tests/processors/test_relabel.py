@@ -11,11 +11,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ebbtide import Batch, Context, Family, Relabelling, RelabelRule, Series, SeriesTable, Target
+from ebbtide import (
+    Arrival,
+    Batch,
+    Context,
+    Family,
+    ReceiverCounts,
+    Relabelling,
+    RelabelRule,
+    Series,
+    SeriesTable,
+    Target,
+)
 from exporters.otlp_template import encode
 from processors.relabel import Relabel, RelabelSettings
 from processors.resource import Resource
 from receivers.exposition import parse_page
+from receivers.scrape import Scrape
+from receivers.types import TypeBook
 
 HISTOGRAM = Family("latency", "histogram", "ms", "How long.", "metadata")
 
@@ -190,6 +203,39 @@ def test_series_of_two_targets_collide_where_their_labels_become_equal() -> None
     assert processor.counts.dropped == {"collision": 1}
     assert found is not None
     assert found.table.series[0].target is Target.of({"job": "linkerd-proxy"})
+
+
+def test_series_of_several_batches_of_a_page_collide(caplog: pytest.LogCaptureFixture) -> None:
+    processor, arrival = relabel({"action": "labeldrop", "regex": "pod"}), Arrival()
+    found = []
+    for pods in (("1", "2"), ("3",)):
+        given_batch = batch(*(Series.of("x", {"pod": pod, "a": a}) for pod in pods for a in pods))
+        given_batch.together = arrival
+        found.append(shown(processor.process(given_batch)))
+    last = batch(Series.of("x", {"pod": "4", "a": "3"}), Series.of("x", {"pod": "4", "a": "4"}))
+    last.together = arrival
+    assert [*found, shown(processor.process(last))] == [['x{a="1"}', 'x{a="2"}'], ['x{a="3"}'], ['x{a="4"}']]
+    assert processor.counts.dropped == {"collision": 3}
+    assert caplog.messages == [
+        'processor tidy (rules[0], labeldrop) makes 2 series equal to others (first: x{a="1",pod="1"} and x{a="1",pod="2"} '
+        'both become x{a="1"}); the first of each is kept'
+    ]
+
+
+def test_a_page_of_several_batches_is_relabelled_as_one(caplog: pytest.LogCaptureFixture) -> None:
+    """A page of /federate with more rows than go into one batch."""
+    rows, left = 5000, 3000
+    lines = b"".join(b'x{job="j",instance="i-%d",a="%d"} 1 1000\n' % (i % 7, i % left) for i in range(rows))
+    scrape = Scrape(ReceiverCounts(), TypeBook())
+    reader = scrape.read()
+    reader.feed(lines)
+    processor = relabel({"action": "labeldrop", "regex": "instance"})
+    found = [processor.process(one) for one in scrape.take(scrape.finish(reader), 10**12)]
+    assert len(found) > 1
+    series = [one for kept in found if kept is not None for one in kept.table]
+    assert len(series) == len(set(series)) == left
+    assert processor.counts.dropped == {"collision": rows - left}
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 # -- what comes after ----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 import ebbtide
-from ebbtide import EMPTY_RESOURCE, Batch, Family, Scope, Series, SeriesTable, Target
+from ebbtide import AGENT_SCOPE, EMPTY_RESOURCE, Batch, Family, Scope, Series, SeriesTable, Target
 from processors.resource import Resource, ResourceSettings
 from receivers.exposition import parse_page
 
@@ -85,6 +85,17 @@ def test_a_label_whose_value_is_not_the_targets_stays() -> None:
     assert labels == {"pod": "other", "deployment": "relabelled"}
     assert attributes["service.name"] == "linkerd-proxy"
     assert "k8s.pod.name" not in attributes
+
+
+def test_job_and_instance_are_of_the_resource_whatever_their_value() -> None:
+    """As relabelled there, so the Collector has them: TestJobInstanceRelabelEndToEnd, TestTransactionAppendMultipleResources."""
+    known = {"job": "test", "instance": "10.0.0.1:80"}
+    attributes, labels = mapped({"job": "not-test", "instance": "relabelled", "a": "1"}, known=known)
+    assert labels == {"a": "1"}
+    assert attributes == {
+        "service.name": "not-test", "prometheus.job": "not-test",
+        "service.instance.id": "relabelled", "server.address": "relabelled",
+    }  # fmt: skip
 
 
 def test_a_dropped_label_does_not_come_back() -> None:
@@ -269,6 +280,13 @@ def test_scope_labels_become_the_scope(profile: str) -> None:
     assert series.scope is Scope.of("n", "1", "u", {"lib": "x"})
     assert not [name for name in series.labels if name.startswith("otel_scope")]
     assert {"a": "1", "zone": "z"}.items() <= series.labels.items()
+
+
+def test_a_scope_label_that_says_nothing_is_a_label() -> None:
+    series = resource().map_series(Series.of("x", {"job": "j", "otel_scope_": "1", "otel_scopes": "2"}))
+    assert (series.scope, series.labels) == (AGENT_SCOPE, {"otel_scope_": "1", "otel_scopes": "2"})
+    series = resource().map_series(Series.of("x", {"job": "j", "otel_scope_": "1", "otel_scope_name": "n"}))
+    assert (series.scope, series.labels) == (Scope.of("n"), {"otel_scope_": "1"})
 
 
 def test_a_resource_that_is_there_stays() -> None:
