@@ -23,7 +23,7 @@ CUT = b"HTTP/1.1 500 X\r\nContent-Length: 100\r\n\r\nas much as came"
         (answer(500, b""), ""),
         (answer(500, b"x" * 1000), "x" * 100),
         (answer(500, b"\xff!"), "\N{REPLACEMENT CHARACTER}!"),
-        (answer(500, gzip.compress(b"y" * 10**6), {"Content-Encoding": "gzip"}), "y" * 100),
+        (answer(500, gzip.compress(b"y" * 10**6, mtime=0), {"Content-Encoding": "gzip"}), "y" * 100),
         (then_close(CUT), "as much as came"),
     ],
 )
