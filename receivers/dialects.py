@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from math import inf
 
 from ebbtide import Exemplar, Floats, Ints
-from receivers.exposition import Metadata, apply_comment, family_of
+from receivers.exposition import Kind, Metadata, apply_comment, family_of
 from receivers.numbers import NO_TIME
 from receivers.openmetrics import refuse_cut_short, refuse_more, refuse_nonsense
 from receivers.openmetrics_lines import EOF, MAX_EXEMPLAR, Line, parse_comment, parse_line, parse_seconds
@@ -84,13 +84,17 @@ class Dialect(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """A page that was read: ``keys`` the constant parts of its good lines, numbers of the samples, how many lines in all."""
+    """A page that was read.
+
+    ``keys`` the constant parts of its good lines · ``values``, ``times`` of its samples · ``lines`` in all · ``last_bad``
+    the number of the last bad line, 0 for none · ``skips`` bad lines.
+    """
 
     keys: Sequence[bytes]
     values: Floats
     times: Ints
     lines: int
-    bad_lines: Sequence[tuple[int, str]]
+    last_bad: int
     skips: bool
 
 
@@ -177,8 +181,7 @@ class _OpenMetrics(Dialect):
         """Refuse a page that does not end with ``# EOF``, and one on which nothing can be right."""
         if not page.keys or page.keys[-1] != _EOF_LINE:
             refuse_cut_short(page.lines, page.keys[-1][:-1] if page.keys else b"")
-        behind = max((number for number, _ in page.bad_lines), default=0)
-        if page.keys.count(_EOF_LINE) > 1 or behind == page.lines:
+        if page.keys.count(_EOF_LINE) > 1 or page.last_bad == page.lines:
             refuse_more(page.lines, EOF)
         if page.skips:
             return True
@@ -186,9 +189,8 @@ class _OpenMetrics(Dialect):
         for key in page.keys[:-1]:
             if key.startswith(b"#"):
                 apply_comment(metadata, parse_comment(key[:-1]), key)
-        for sample in _samples(page):
-            found = family_of(sample.name, metadata)
-            if found is None or found[1].kind not in _COMPOUND:
+        for name in dict.fromkeys(map(_name, page.keys[:-1])):
+            if not name.startswith(b"#") and _kind_of(name, metadata) not in _COMPOUND:
                 return True
         refuse_nonsense(_samples(page), metadata, page.lines)
         return False
@@ -209,6 +211,17 @@ class _OpenMetrics(Dialect):
 TEXT: Dialect = _Text()
 OPENMETRICS: Dialect = _OpenMetrics()
 """OpenMetrics leniently, as ``openmetrics.parse_page`` reads it. What strictness forbids is not seen from single lines."""
+
+
+def _name(key: bytes) -> bytes:
+    """Return of a constant part what its family follows from: the bare name, or all of it."""
+    return key[: key.find(b"{")] if key.find(b"{") > 0 else key
+
+
+def _kind_of(name: bytes, metadata: Mapping[str, Metadata]) -> Kind:
+    bare = name.rstrip(b" ").decode() if not name.startswith(b"{") else parse_line(name + b"0").sample.name
+    found = family_of(bare, metadata)
+    return found[1].kind if found else "unknown"
 
 
 def _samples(page: Judged) -> Iterator[Sample]:

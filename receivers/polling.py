@@ -61,7 +61,7 @@ class PollingSettings(Settings):
     label_value_length_limit: int = option(0, "Longest label value; longer refuse the answer. 0 = off.", ge=0)
     scrape_metrics: bool = option(True, "Add the five series `up` and `scrape_*` of each poll.")
     start_times: Literal["track", "none"] = option(
-        "track", "Start times of cumulative streams: tracked by first sight and resets, or left unset."
+        "track", "Start times of cumulative streams: tracked by first sight and resets, or only those told."
     )
     types: dict[str, MetricType] = option(
         {}, "Types that the operator knows better, by metric; before all other rules."

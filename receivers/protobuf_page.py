@@ -3,7 +3,7 @@
 Strategy. The body is a row of messages, each behind its length. Lengths are believed as far as the body goes; protobuf's
 own parser (C) judges the bytes inside. A classic histogram or summary becomes the rows that the text formats write for
 it, a native one a row of its own (``native_page``). A histogram that is both is taken as the native one alone, and a
-family without metrics says nothing: as in Prometheus, whose rules for names and units hold too.
+family without metrics says nothing: as in Prometheus, whose rules for names hold too. A unit may be any word.
 
 Source: prometheus/prometheus, model/textparse/protobufparse.go (3.x); client_model, metrics.proto.
 """
@@ -147,11 +147,7 @@ def family_of(family: Any) -> Family:
         raise BadFamily("the family has no name")
     if not 0 <= family.type < len(_KINDS):
         raise BadFamily(f"the type {family.type} of {name[:80]!r} is unknown")
-    kind = _KINDS[family.type]
-    stem = name.removesuffix("_total") if kind == "counter" else name
-    if unit and not stem.endswith("_" + unit):
-        raise BadFamily(f"the unit {unit[:80]!r} is not the end of the name {name[:80]!r}")
-    return Family(name, Metadata(kind, help_text, unit))
+    return Family(name, Metadata(_KINDS[family.type], help_text, unit))
 
 
 def labels_of(metric: Any) -> Labels:

@@ -90,6 +90,8 @@ class Pages:
         pages: dict[int, Page | Failure] = {}
         if rules.strict_openmetrics:
             pages = {id(answer): offence for answer in answers if (offence := _offence(answer)) is not None}
+        else:
+            _call_text_what_is_empty(answers)
         for format in _DIALECTS:
             at_once = [
                 answer
@@ -124,6 +126,13 @@ class Pages:
                 reader.abandon()
                 answer.source.forget_page()
         return pages
+
+
+def _call_text_what_is_empty(answers: Sequence[Answered]) -> None:
+    """An answer without a body is a good page without samples in any format (scrape.go, "Empty scrape")."""
+    for answer in answers:
+        if not answer.body:
+            answer.format = "text"
 
 
 def _offence(answer: Answered) -> BadPage | None:
@@ -165,7 +174,7 @@ def _take_lines(reading: Reading, page: Page) -> str:
         source.read_comments(page.comments)
     reading.good, reading.steady = True, page.steady
     reading.slots, reading.values, reading.times = page.slots, page.values, page.times
-    reading.bad_lines, reading.born = len(page.bad_lines), source.born
+    reading.bad_lines, reading.born = page.bad_count, source.born
     if page.exemplars:
         rows = sorted(page.exemplars, reverse=True)  # of lines that stand twice the first counts
         reading.extras = {int(page.slots[row]): Extra(exemplars=page.exemplars[row]) for row in rows}

@@ -43,7 +43,7 @@ class RemoteWriteSettings(Settings):
         "10s", "How long the parts of a histogram may lie apart, and a new target waits for its `up`."
     )
     start_times: Literal["track", "none"] = option(
-        "track", "Start times of cumulative streams: as sent or, where none are, tracked; or left unset."
+        "track", "Start times of cumulative streams: as sent and, where none are, tracked; or as sent alone."
     )
     types: dict[str, MetricType] = option(
         {}, "Types that the operator knows better, by metric; before all other rules."

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from ebbtide import Exemplar, Floats, Ints
 from receivers.dialects import TEXT, Dialect, Judged
-from receivers.exposition import BadPage
+from receivers.exposition import MAX_LISTED_BAD_LINES, BadPage
 from receivers.numbers import MARGIN, NO_TIME, Bytes, Index, read_fields, words_of
 from receivers.openmetrics_lines import EOF
 from receivers.text import BadLine, Sample
@@ -34,7 +34,10 @@ Slots = npt.NDArray[np.int32]
 
 _COMMENT = -1  # the slot of a line that carries no sample
 _RUN = 32  # lines compared at once behind a disturbance; doubled while they match, so that the next one costs little
+MAX_BAD_LINES = 50_000  # that are skipped: each costs some 10 us, and what has more is no page of metrics
 _EXCERPT = 80  # bytes of a bad line that an error shows
+_ENDS = (b" ", b"\t", b"}", b"\n")  # of constant parts, but for the `a` of `a+1`, which begins `a2 1` as well
+_NEVER: tuple[bytes, ...] = ()  # what no line begins with
 _PAD = b"\n" * MARGIN  # before each piece: no field ends too near to the start of its buffer
 
 Learn = Callable[[Sample], int]
@@ -45,7 +48,8 @@ class Page:
     """The samples of a complete page, in its order.
 
     ``slots`` int32, what the receiver's ``learn`` answered for each line's series · ``values`` · ``times`` int64 ms
-    or ``NO_TIME`` · ``steady``: the same lines in the same order as the page before · ``bad_lines`` number, reason ·
+    or ``NO_TIME`` · ``steady``: the same lines in the same order as the page before · ``bad_lines`` number, reason
+    of the first ``MAX_LISTED_BAD_LINES``, ``bad_count`` of all ·
     ``comments`` as they stood, in order · ``bytes``: its length, inflated · ``exemplars`` by row.
     """
 
@@ -57,6 +61,7 @@ class Page:
     comments: list[bytes]
     bytes: int
     exemplars: Mapping[int, tuple[Exemplar, ...]] = field(default_factory=dict)
+    bad_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +87,16 @@ class Skeleton:
         self.dialect = dialect
         self._passes = False  # a page with the lines of the last one passes the dialect's judgement
         self._keys: list[bytes] = []  # by entry: the constant part; a comment whole
+        self._heads: list[
+            bytes | tuple[bytes, ...]
+        ] = []  # by entry: the same, where a line that begins so is that line
         self._entry_of: dict[bytes, int] = {}
         self._slots = np.empty(0, np.int32)  # by entry
         self._lengths = np.empty(0, np.intp)  # by entry: of the constant part
         self._free: list[int] = []
         self._order = np.empty(0, np.intp)  # entries by line of the last page
         self._place = np.empty(0, np.intp)  # line by entry: where it stood, -1 nowhere
-        self._expected: list[bytes] = []  # the constant parts by line
+        self._expected: list[bytes | tuple[bytes, ...]] = []  # how lines begin
         self.comments: list[bytes] = []  # of the last page, as they stood, in order
 
     def __len__(self) -> int:
@@ -101,15 +109,18 @@ class Skeleton:
     def _add(self, key: bytes, slot: int) -> int:
         if self._free:
             entry = self._free.pop()
-            self._keys[entry] = key
+            self._keys[entry] = self._heads[entry] = key
         else:
             entry = len(self._keys)
             self._keys.append(key)
+            self._heads.append(key)
             if entry == len(self._slots):
                 room = max(1024, entry // 2)
                 self._slots = np.append(self._slots, np.zeros(room, np.int32))
                 self._lengths = np.append(self._lengths, np.zeros(room, np.intp))
                 self._place = np.append(self._place, np.full(room, -1, np.intp))
+        if key[-1:] not in _ENDS:
+            self._heads[entry] = _NEVER
         self._entry_of[key] = entry
         self._slots[entry], self._lengths[entry], self._place[entry] = slot, len(key), -1
         return entry
@@ -128,15 +139,15 @@ class Skeleton:
         """Expect the lines of this order; the constant parts of those that stand where they stood are not touched."""
         if len(order) == len(self._order):
             for line in np.flatnonzero(order != self._order).tolist():
-                self._expected[line] = self._keys[order[line]]
+                self._expected[line] = self._heads[order[line]]
         else:
-            self._expected = list(map(self._keys.__getitem__, order.tolist()))
+            self._expected = list(map(self._heads.__getitem__, order.tolist()))
         self._order = order
 
     def _forget(self, entries: Iterable[int]) -> None:
         for entry in entries:
             if self._entry_of.pop(self._keys[entry], None) is not None:
-                self._keys[entry] = b""
+                self._keys[entry] = self._heads[entry] = b""
                 self._free.append(entry)
 
 
@@ -159,6 +170,7 @@ class PageReader:
         self._learned: list[int] = []
         self._words = Words()
         self._bad_lines: list[tuple[int, str]] = []
+        self._bad_count = self._last_bad = 0
 
     def feed(self, data: bytes) -> None:
         """Read the whole lines of ``data``, which may begin and end anywhere; about 1 MiB at a time is cheapest."""
@@ -187,14 +199,15 @@ class PageReader:
         self.judge(order, values, times, steady=steady)
         if not steady:
             skeleton._adopt(order)
-        return Page(slots, values, times, steady, self._bad_lines, skeleton.comments, size, self._exemplars)
+        found = slots, values, times, steady, self._bad_lines, skeleton.comments, size, self._exemplars
+        return Page(*found, self._bad_count)
 
     def judge(self, entries: Index, values: Floats, times: Ints, *, steady: bool) -> None:
         """Let the dialect refuse the page as a whole (BadPage), unless one with the same lines passed for good."""
         skeleton = self._skeleton
         if skeleton.dialect.judges and not (steady and skeleton._passes):
             keys = list(map(skeleton._keys.__getitem__, entries.tolist()))
-            judged = Judged(keys, values, times, self._line, self._bad_lines, skeleton.skip_bad_lines)
+            judged = Judged(keys, values, times, self._line, self._last_bad, skeleton.skip_bad_lines)
             skeleton._passes = skeleton.dialect.judge(judged)
 
     @property
@@ -338,7 +351,12 @@ class PageReader:
         number = self._line + row + 1
         if not self._skeleton.skip_bad_lines:
             raise BadPage(number, error.reason, line[:_EXCERPT]) from None
-        self._bad_lines.append((number, error.reason))
+        if self._bad_count == MAX_BAD_LINES:
+            raise BadPage(number, f"more than {MAX_BAD_LINES} lines of the page are bad", line[:_EXCERPT]) from None
+        self._bad_count += 1
+        self._last_bad = max(self._last_bad, number)
+        if self._bad_count <= MAX_LISTED_BAD_LINES:
+            self._bad_lines.append((number, error.reason))
 
     def _odd(self, line: bytes, key: int, entry: int, row: int) -> tuple[int, float, int, Exemplar | None]:
         """Read a line that only the careful parser can tell.

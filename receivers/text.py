@@ -43,9 +43,13 @@ class BadLine(ValueError):
     """One line cannot be read. ``reason`` is a clause without a subject's name; ``line`` a bounded excerpt."""
 
     def __init__(self, reason: str, line: bytes):
+        super().__init__(reason)
         self.reason = reason
         self.line = line[:MAX_EXCERPT]
-        super().__init__(f"cannot read the line {show(line)}: {reason}")
+        self._shown = line[: MAX_EXCERPT + 1]
+
+    def __str__(self) -> str:  # made only where it is asked for: bad lines that are skipped may be many
+        return f"cannot read the line {show(self._shown)}: {self.reason}"
 
 
 class Sample(NamedTuple):

@@ -27,6 +27,7 @@ __all__ = ["Failure", "JointReader", "JointSkeleton", "Together"]
 
 _NEWLINE = 0x0A
 _COMMENT = -1  # the slot of a line that carries no sample
+MAX_LINES = 4 << 20  # of a page: each costs some tens of bytes, also a blank one, which body limits do not see
 _KEPT = 16 << 20  # bytes of a buffer that is kept; a larger one, for one very large page, is let go
 
 Failure = BadPage | TooMuch
@@ -93,7 +94,8 @@ class JointReader(PageReader):
         if not steady:
             skeleton._adopt(good)
         slots = skeleton.samples[1]
-        return Page(slots, values, times, steady, self._bad_lines, skeleton.comments, size, exemplars)
+        found = slots, values, times, steady, self._bad_lines, skeleton.comments, size, exemplars
+        return Page(*found, self._bad_count)
 
     def _entry(self, key: bytes, sample: Sample | None) -> int:
         self._skeleton.learning = key
@@ -144,11 +146,10 @@ class Together:
             self._mask = np.empty(len(self._octets), np.bool_)
 
     def _matched(self, reader: JointReader, body: bytes, most_samples: int) -> _Part | Failure:
-        octets = np.frombuffer(body, np.uint8)
-        ends = np.flatnonzero(np.equal(octets, _NEWLINE, out=self._mask[: len(body)]))
-        starts = np.zeros_like(ends)
-        starts[1:] = ends[:-1] + 1
         try:
+            ends = self._line_ends(body)
+            starts = np.zeros_like(ends)
+            starts[1:] = ends[:-1] + 1
             entries = reader.match(body, starts, ends)
         except (BadPage, TooMuch) as failure:
             return failure
@@ -157,6 +158,12 @@ class Together:
             return TooMuch(f"the page has {len(rows)} samples, sample_limit is {most_samples}")
         starts = starts[rows]
         return _Part(reader, body, entries, rows, starts, starts + lengths, ends[rows])
+
+    def _line_ends(self, body: bytes) -> Index:
+        newlines = np.equal(np.frombuffer(body, np.uint8), _NEWLINE, out=self._mask[: len(body)])
+        if len(body) > MAX_LINES and (lines := int(np.count_nonzero(newlines))) > MAX_LINES:
+            raise TooMuch(f"the page has {lines} lines, {MAX_LINES} are the most")
+        return np.flatnonzero(newlines)
 
     def _numbered(self, parts: Sequence[_Part | Failure]) -> list[Page | Failure]:
         """Read the numbers of all pages."""

@@ -35,6 +35,18 @@ where one is listed that does not differ.
 """
 
 _CHOICES = """
+## Text
+
+Version 0.0.4 is read as Prometheus reads it, but for this:
+
+- OpenMetrics' words for types are taken (`unknown`, `info`, `stateset`, `gaugehistogram`), and blanks around them; `# UNIT`
+  is read. The proxies' own pages have them.
+- Blanks before a metric's name are no part of it, nor those before the text of HELP.
+- A line ends at its line break, also within quotation marks: there the line is bad, as in prometheus/common.
+- A timestamp may be negative, as in prometheus/common. A NUL is a character as any other.
+- A quoted name on a TYPE or HELP line is unescaped, so that its samples find it.
+- Of a series that stands twice the first line counts, also where a later one has another timestamp; in any format.
+
 ## OpenMetrics, leniently and strictly
 
 Leniently, which is the default, a page is read as Prometheus reads it, but for this:
@@ -44,7 +56,8 @@ Leniently, which is the default, a page is read as Prometheus reads it, but for 
 - An exemplar whose labels have more than 128 characters makes its line bad, and so does a comma behind the last label.
 - A timestamp that is NaN or infinite counts as none. Others are cut to milliseconds from their digits, not from a float.
 - A blank may stand beside a comma in braces, as client_python writes it.
-- A `_created` line dates its samples from any place in the page.
+- A `_created` line dates its samples from any place in the page. One of a known family that dates none is left out.
+- An exemplar without a time has that of its sample, as in Prometheus; of lines that stand twice, the first one's counts.
 
 Strictly, each rule of OpenMetrics 1.0 on order, grouping, names, labels and values is asked for as well.
 """

@@ -10,24 +10,27 @@ from exporters.protobuf import length_delimited, varint
 from receivers import exposition, openmetrics, protobuf_page
 from receivers.dialects import OPENMETRICS, TEXT, Dialect
 from receivers.exposition import BadPage
-from receivers.negotiation import BadContentType, format_of
+from receivers.negotiation import BadContentType, Format, format_of
 from receivers.numbers import NO_TIME
 from receivers.protobuf_memory import MessageMemory, MessagePage
 from receivers.protobuf_messages import message_class
 from receivers.skeleton import Page, Skeleton
 from receivers.text import Sample
 from tests.fuzz.run import Target
+from tests.receivers.page_harness import Targets
 
 _TEXT = (
     b'# HELP a_total How many "times"\\n\n# TYPE a_total counter\na_total{b="1",c="\\"x\\\\"} 5 1795362155542\n'
     b'a_total{b="2"} 5.5\n# TYPE h histogram\nh_bucket{le="1.0"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\nh_count 2\n',
     b'{"q.r","s t"="u"} NaN\nlong 0.013300656000000001\nother 1.5e+06 -5\n# EOF\n',
+    b'a_created 1.5e9\n# TYPE a counter\n# TYPE s summary\ns{quantile="0.5"} 1\ns_count 1\ntarget_info{v="1"} 1\na_total 1\nb+1\nb5 1\nc.5\n',
 )
 _OPENMETRICS = (
     b"# TYPE a_seconds counter\n# UNIT a_seconds seconds\n# HELP a_seconds How long\n"
     b'a_seconds_total{x="1"} 3.0 # {trace_id="9",y="z"} 0.5 1520430000.123\na_seconds_created{x="1"} 1520430000.5\n'
     b'# TYPE h histogram\nh_bucket{le="1.0"} 1 # {} 1\nh_bucket{le="+Inf"} 2\nh_count 2\nh_sum 3.5\n# EOF\n',
     b'# TYPE s summary\ns{quantile="0.5"} NaN\ns_count 1\ns_sum 1\na 1 1520430000.123\n{"q.r","s t"="u"} 1e+06\n# EOF',
+    b'# TYPE "q.r" counter\n{"q.r_total",a="b"} 1 # {"t u"="1"} 2\n{"q.r_created",a="b"} 1520430000\n{"q.r_created"} 1\n# EOF\n',
     b'# TYPE i info\ni_info{a="b"} 1\n# TYPE g gaugehistogram\ng_bucket{le="+Inf"} 1\ng_gcount 1\ng_gsum 1\n# EOF\n',
 )
 
@@ -112,6 +115,20 @@ def _remembering(data: bytes) -> None:
             assert more == (expected.exemplars.keys(), expected.natives.keys(), expected.created, expected.metadata)
 
 
+def _polls(format: Format, good: bytes) -> Callable[[bytes], None]:
+    """Let a target answer with a good page, the damaged one, and the good one again: the ledger balances, and no bug."""
+
+    def poll(data: bytes) -> None:
+        for skip in (False, True):
+            targets = Targets(skip_bad_lines=skip)
+            for at, body in enumerate((good, data, good)):
+                targets.take(body, at=10 * at, format=format)
+                assert not any("a bug of this receiver" in failure for failure in targets.failures), targets.failures
+            assert targets.failures == [""]
+
+    return poll
+
+
 def _rows(page: Page, names: list[tuple[str, tuple[str, ...]]]) -> list[object]:
     rows = zip(page.slots.tolist(), page.values.tolist(), page.times.tolist(), strict=True)
     return [
@@ -155,5 +172,8 @@ def targets() -> list[Target]:
         Target("protobuf", protobuf_page.parse_page, protobuf, (BadPage,)),
         Target("protobuf, remembering", _remembering, protobuf, ()),
         Target("protobuf, skipping", _skip(protobuf_page.parse_page), protobuf, (BadPage,)),
+        Target("polls of text", _polls("text", _TEXT[0]), _TEXT, ()),
+        Target("polls of openmetrics", _polls("openmetrics", _OPENMETRICS[0]), _OPENMETRICS, ()),
+        Target("polls of protobuf", _polls("protobuf", protobuf[0]), protobuf, ()),
         Target("content type", _content_type, (b'text/plain; version="0.0.4"; charset=utf-8',), (BadContentType,)),
     ]

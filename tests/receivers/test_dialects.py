@@ -173,6 +173,14 @@ def test_a_lone_histogram_is_judged_by_its_numbers_each_time() -> None:
     assert reader.page(body % (2, 2, 2)).steady
 
 
+@pytest.mark.parametrize("other", [b"a 1\n", b'{"x.y"} 1\n', b'{b="c","x.y"} 1\n', b"h_total 1\n"])
+def test_beside_anything_else_histograms_are_not_judged(other: bytes) -> None:
+    body = b'# TYPE h histogram\n# TYPE "q.r" summary\nh_bucket{le="+Inf"} 1\nh_count 2\n{"q.r"} 3\n'
+    with pytest.raises(BadPage, match=r"no sample of the page can be right: q\.r has"):
+        Reader().page(body + b"# EOF\n")
+    assert len(Reader().page(body + other + b"# EOF\n").slots) == 4
+
+
 def test_a_page_without_its_end_was_cut_short() -> None:
     reader = Reader()
     for body in (b"", b"a 1\n", b"a 1", b"# EO", b"a 1\n# EOF\na 1\n", b"a 1\n# EOF\n\n", b"# EOF\n# EOF\n"):

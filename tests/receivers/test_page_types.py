@@ -61,6 +61,17 @@ def test_the_operator_s_word_comes_first(name: str, own: tuple[str, ...], kind: 
     assert (found.kind, found.typed_by) == (kind, "operator")
 
 
+@pytest.mark.parametrize(
+    ("name", "dates"),
+    [("request_created", True), ("retries_created", True), ("latency_created", True), ("size_created", True),
+     ("told_created", False), ("other_created", False), ("request_total_created", True), ("mine_created", True),
+     ("latency_bucket_created", False), ("own_created", False), ("request_total", False), ("_created", False)],
+)  # fmt: skip
+def test_a_created_line_of_a_known_family_is_nobody_s_metric(name: str, dates: bool) -> None:
+    page = PAGE | {"own": Metadata("counter"), "own_created": Metadata("gauge")}
+    assert PageTypes({"mine": "counter"}).only_dates(name, page) is dates
+
+
 def test_families_are_shared() -> None:
     types = PageTypes()
     assert types.family("latency_sum", (), PAGE) is types.family("latency_bucket", LE, dict(PAGE))

@@ -40,6 +40,14 @@ def test_each_is_read_in_its_own_format_and_they_stay_in_order() -> None:
     assert reads[5].failure.startswith("cannot read")
 
 
+@pytest.mark.parametrize("format", ["text", "openmetrics", "protobuf"])
+def test_an_answer_without_a_body_is_a_good_page(format: str) -> None:
+    (read,) = Pages().read([answered(b"", format=format)], PageRules())
+    assert (read.reading.good, read.failure) == (True, "")
+    (strict,) = Pages().read([answered(b"", format=format)], PageRules(strict_openmetrics=True))
+    assert strict.reading.good == (format != "openmetrics")
+
+
 GOOD = b"# TYPE a counter\na_total 5\n# EOF\n"
 
 

@@ -84,13 +84,17 @@ HEADS = st.sampled_from(
         'b{x="} 1"}',
         'c{y="\\""}',
         "ab",
+        "a+",
+        "a2",
         "# TYPE a counter",
         "# x",
         "",
     ]
 )
 LINES = st.tuples(HEADS, VALUES, TIMES).map(
-    lambda t: t[0] if t[0].startswith("#") or not t[0] else f"{t[0]}{'' if t[0].endswith(' ') else ' '}{t[1]}{t[2]}"
+    lambda t: (
+        t[0] if t[0].startswith("#") or not t[0] else f"{t[0]}{'' if t[0].endswith((' ', '+')) else ' '}{t[1]}{t[2]}"
+    )
 )
 PAGES = st.lists(LINES, max_size=12).map(lambda lines: "".join(line + "\n" for line in lines).encode())
 
@@ -183,6 +187,15 @@ def test_bad_lines_refuse_the_page_or_are_skipped_and_told() -> None:
         assert [(name, value) for name, _, value, _ in reader.samples(page)] == [("a", 1.0), ("b", 3.0)]
 
 
+def test_many_bad_lines_are_counted_and_some_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = Reader(skip=True).page(b"a 1\n" + b"?\n" * 3000 + b"b 2\n")
+    assert (page.bad_count, len(page.bad_lines), len(page.slots)) == (3000, 1000, 2)
+    monkeypatch.setattr("receivers.skeleton.MAX_BAD_LINES", 3000)
+    assert Reader(skip=True).page(b"?\n" * 3000).bad_count == 3000
+    with pytest.raises(BadPage, match="more than 3000 lines of the page are bad"):
+        Reader(skip=True).page(b"?\n" * 3001)
+
+
 def test_comments_are_kept_as_they_stood() -> None:
     page = Reader().page(b"# HELP a b\n\na 1\n# EOF\n")
     assert page.comments == [b"# HELP a b", b"", b"# EOF"]
@@ -194,6 +207,14 @@ def test_a_comment_that_begins_like_a_known_one_is_another() -> None:
     reader.page(b"# TYPE a counter\na 1\n")
     page = reader.page(b"# TYPE a counter \na 1\n")
     assert page.comments == [b"# TYPE a counter "]
+
+
+def test_a_name_that_its_value_follows_at_once_is_no_beginning_of_another_line() -> None:
+    reader = Reader()
+    for body in (b"a+1\nb.5\n", b"a2 1\nb.5\n", b"a+3\nb5 6\n", b"a+2\nb-1 5\n", b"a 7\nb 8\n", b"a.5\nb{} 1\n"):
+        assert same(reader.samples(reader.page(body)), careful(body))
+    with pytest.raises(BadPage):
+        reader.page(b"a.5\nb5\n")
 
 
 def test_a_long_line_in_small_pieces_costs_linear_time() -> None:

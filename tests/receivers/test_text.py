@@ -82,6 +82,14 @@ def test_bad_lines_say_why(line: bytes) -> None:
     assert str(caught.value).startswith("cannot read the line '")
 
 
+def test_a_bad_line_is_shown_in_part() -> None:
+    for length, dots in ((120, ""), (121, "...")):
+        with pytest.raises(BadLine) as caught:
+            parse_sample(b"?" * length)
+        assert str(caught.value).startswith(f"cannot read the line '{'?' * 120}'{dots}: expected a metric name")
+        assert len(caught.value.line) == 120
+
+
 @pytest.mark.parametrize("word", [b"nan", b"NaN", b"NAN"])
 def test_not_a_number_is_a_number(word: bytes) -> None:
     assert math.isnan(parse_sample(b"a " + word).value)

@@ -92,3 +92,14 @@ def test_buffers_of_large_pages_are_let_go() -> None:
     assert len(together._octets) == 0
     together.read([book.skeleton.read()], [line])
     assert 0 < len(together._octets) < 10_000
+
+
+def test_a_page_of_millions_of_lines_is_refused_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("receivers.together.MAX_LINES", 10)
+    books = [Book(), Book(), Book()]
+    readers = [book.skeleton.read() for book in books]
+    many, most, few = Together().read(readers, [b"\n" * 11, b"\n" * 10, b"a 1\n"])
+    assert isinstance(many, TooMuch)
+    assert str(many) == "the page has 11 lines, 10 are the most"
+    assert isinstance(most, Page)
+    assert isinstance(few, Page)
