@@ -27,9 +27,9 @@ _Load = tuple[list[tuple[bytes, Any]], int, int]
 """Bodies and when they come, so many of which bring new series, and how many series there are."""
 
 
-def resident() -> int:
-    """Bytes of this process's resident set."""
-    with open("/proc/self/statm") as file:
+def resident(process: int | str = "self") -> int:
+    """Bytes of a process's resident set."""
+    with open(f"/proc/{process}/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
 

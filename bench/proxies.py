@@ -13,7 +13,6 @@ import gzip
 import json
 import os
 import random
-import resource
 import signal
 import socket
 import subprocess
@@ -31,6 +30,7 @@ from urllib.request import urlopen
 import trio
 
 from agent.httpserver import Limits, Request, Response, serve_listeners
+from bench.memory import resident
 from bench.pages import BOUNDS, PER_ROUTE
 
 TARGETS = 1000
@@ -173,7 +173,7 @@ class Agent:
         receiver, exporter = ledger["receivers"]["proxies"], ledger["exporters"]["backend"]
         lost = sum(receiver["dropped"].values()) + sum(exporter["dropped"].values()) + receiver["failed_polls"]
         return Moment(
-            time.perf_counter(), self._cpu(), receiver["polls"], exporter["sent"], lost, self._resident()
+            time.perf_counter(), self._cpu(), receiver["polls"], exporter["sent"], lost, resident(self.process.pid)
         )  # fmt: skip
 
     def polled(self, limit: float) -> Moment:
@@ -198,9 +198,6 @@ class Agent:
         """User and system time of all its threads."""
         words = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
-
-    def _resident(self) -> int:
-        return int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @contextmanager

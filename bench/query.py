@@ -12,12 +12,9 @@ import time
 
 from agent.heap import prepare, settle
 from agent.inflate import Inflater
-from bench.costs import Costs
+from bench.costs import Costs, WayOut
 from bench.pages import START_MS, Mesh
 from ebbtide import ReceiverCounts
-from exporters.otlp_seal import codec
-from exporters.otlp_template import encode
-from processors.resource import Resource
 from receivers.exposition import parse_page
 from receivers.matrix import AnswerReader, Metrics
 from receivers.query_cursor import Window
@@ -76,8 +73,7 @@ class Chain:
         types.learn(_METADATA)
         self.scrape = WindowScrape(ReceiverCounts(), types)
         self.metrics = Metrics(self.scrape.learn)
-        self.resource = Resource()
-        self.compress = codec("gzip").compress
+        self.out = WayOut()
 
     def poll(self, body: bytes, window: Window, costs: Costs) -> None:
         """Run one gzipped answer through."""
@@ -94,12 +90,7 @@ class Chain:
         with costs.stage("window"):
             self.scrape.unknown_targets()
             batches = list(self.scrape.take_window(answer.slots, answer.values, answer.times * 10**6, window))
-        with costs.stage("resource"):
-            processed = [batch for one in batches if (batch := self.resource.process(one))]
-        with costs.stage("template"):
-            bodies = [encode(batch).body for batch in processed]
-        with costs.stage("gzip"):
-            self.compress(b"".join(bodies))
+        self.out.ship(batches, costs)
 
 
 def measure(samples: int, scrapes: int) -> tuple[dict[str, float], dict[str, float], float]:

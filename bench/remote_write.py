@@ -19,13 +19,10 @@ from itertools import chain
 import cramjam
 
 from agent.heap import prepare, settle
-from bench.costs import Costs
+from bench.costs import Costs, WayOut
 from bench.pages import START_MS, Mesh
 from ebbtide import ReceiverCounts, split_own
-from exporters.otlp_seal import codec
-from exporters.otlp_template import encode
 from exporters.protobuf import length_delimited, varint
-from processors.resource import Resource
 from receivers.exposition import parse_page
 from receivers.remote_write import TICK_SECONDS
 from receivers.remote_write_memory import Written
@@ -165,8 +162,7 @@ class Chain:
         options = RemoteWriteSettings()
         self._version, self._max_body = version, options.max_body
         self.written = Written(ReceiverCounts(), TypeBook(), patience=round(options.patience * 10**9))
-        self.resource = Resource()
-        self.compress = codec("gzip").compress
+        self.out = WayOut()
         self._looked = 0  # when the receiver last looked at the clock, ns
 
     def poll(self, body: bytes, now: int, costs: Costs) -> None:
@@ -184,12 +180,7 @@ class Chain:
             decoded = self.written.read(self._version, data)
         with costs.stage("memory"):
             batches = list(self.written.booked(ready + self.written.take(decoded, now)))
-        with costs.stage("resource"):
-            processed = [batch for one in batches if (batch := self.resource.process(one))]
-        with costs.stage("template"):
-            bodies = [encode(batch).body for batch in processed]
-        with costs.stage("gzip"):
-            self.compress(b"".join(bodies))
+        self.out.ship(batches, costs)
 
 
 Form = FormV1 | FormV2

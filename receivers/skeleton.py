@@ -31,13 +31,14 @@ from receivers.words import Words
 __all__ = ["NO_TIME", "Page", "PageReader", "Skeleton"]
 
 Slots = npt.NDArray[np.int32]
+Head = bytes | tuple[bytes, ...]  # what ``startswith`` is asked for
 
 _COMMENT = -1  # the slot of a line that carries no sample
 _RUN = 32  # lines compared at once behind a disturbance; doubled while they match, so that the next one costs little
 MAX_BAD_LINES = 50_000  # that are skipped: each costs some 10 us, and what has more is no page of metrics
 _EXCERPT = 80  # bytes of a bad line that an error shows
 _ENDS = (b" ", b"\t", b"}", b"\n")  # of constant parts, but for the `a` of `a+1`, which begins `a2 1` as well
-_NEVER: tuple[bytes, ...] = ()  # what no line begins with
+_NEVER: Head = ()  # what no line begins with
 _PAD = b"\n" * MARGIN  # before each piece: no field ends too near to the start of its buffer
 
 Learn = Callable[[Sample], int]
@@ -87,16 +88,14 @@ class Skeleton:
         self.dialect = dialect
         self._passes = False  # a page with the lines of the last one passes the dialect's judgement
         self._keys: list[bytes] = []  # by entry: the constant part; a comment whole
-        self._heads: list[
-            bytes | tuple[bytes, ...]
-        ] = []  # by entry: the same, where a line that begins so is that line
+        self._heads: list[Head] = []  # by entry: the same, where a line that begins so is that line
         self._entry_of: dict[bytes, int] = {}
         self._slots = np.empty(0, np.int32)  # by entry
         self._lengths = np.empty(0, np.intp)  # by entry: of the constant part
         self._free: list[int] = []
         self._order = np.empty(0, np.intp)  # entries by line of the last page
         self._place = np.empty(0, np.intp)  # line by entry: where it stood, -1 nowhere
-        self._expected: list[bytes | tuple[bytes, ...]] = []  # how lines begin
+        self._expected: list[Head] = []  # how lines begin
         self.comments: list[bytes] = []  # of the last page, as they stood, in order
 
     def __len__(self) -> int:
