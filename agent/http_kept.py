@@ -13,23 +13,19 @@ for exporters, the admin port and the polls under way; the others are made anew 
 from __future__ import annotations
 
 import logging
-import math
-import resource
 import ssl
 from collections.abc import Mapping
 
 import httpx
 import trio
 
+from agent.files import most_kept
 from agent.http import CONNECT_TIMEOUT, Answer, Client
 from agent.http_answer import AnswerReader
 from agent.http_fault import Fault, explain, safe_url
 from agent.inflate import Inflater
 from agent.kubernetes.address import is_address
 from agent.tls import client_context, files_stamp
-
-FILES_FOR_OTHERS = 128
-"""So many of the files that the process may open are not for kept connections, or half of them where that is less."""
 
 _READ = 256 << 10  # bytes of one read
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -88,7 +84,7 @@ class KeptGet:
                     raise fault from None
                 log.debug("%s; this was a kept connection, so it is tried by another", fault)
             finally:
-                if not (answer.complete and answer.keeps and KeptGet._open_now <= _most_kept()):
+                if not (answer.complete and answer.keeps and KeptGet._open_now <= most_kept()):
                     self.close()
 
     def close(self) -> None:
@@ -191,8 +187,3 @@ class KeptGet:
             stream.socket.close()
             raise
         return secure
-
-
-def _most_kept() -> float:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return math.inf if soft == resource.RLIM_INFINITY else max(soft - FILES_FOR_OTHERS, soft // 2)

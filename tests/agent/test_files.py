@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import resource
 
 import pytest
 
-from agent.files import allow_files
+from agent.files import allow_files, most_kept
 
 
 @pytest.mark.parametrize(
@@ -27,3 +28,9 @@ def test_it_is_raised_where_it_is_too_low(
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: raised.append(limits))
     allow_files(connections)
     assert raised == ([] if expected is None else [expected])
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(64, 32), (256, 128), (1024, 896), (resource.RLIM_INFINITY, math.inf)])
+def test_how_many_connections_are_kept(limit: int, kept: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
+    assert most_kept() == kept

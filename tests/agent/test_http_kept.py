@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import math
-import resource
 import ssl
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import trio
 import trustme
 
 from agent.http import Client, Fault, deadline
-from agent.http_kept import KeptGet, _most_kept
+from agent.http_kept import KeptGet
 from agent.scripted import answer, serve, then_close, then_hang, then_reset
 from agent.settings import Secret, Tls
 
@@ -128,9 +126,3 @@ async def test_not_all_files_go_to_kept_connections(nursery: trio.Nursery, monke
         one.close()
         one.close()
     assert KeptGet._open_now == before
-
-
-@pytest.mark.parametrize(("limit", "kept"), [(64, 32), (256, 128), (1024, 896), (resource.RLIM_INFINITY, math.inf)])
-def test_how_many_connections_are_kept(limit: int, kept: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("resource.getrlimit", lambda _: (limit, limit))
-    assert _most_kept() == kept
